@@ -1,0 +1,29 @@
+"""The application as a Ray Serve deployment."""
+
+from functools import partial
+
+from ray import serve
+from ray.serve import Application
+
+from raytes.api.app import create_app
+from raytes.config import Settings
+from raytes.dispatch.shape import NODE_LABEL
+
+# A replica is one event loop that waits for the store: what it has in hand costs no CPU.
+_MAX_ONGOING_REQUESTS = 10_000
+
+
+def application(settings: Settings, node: str) -> Application:
+    """The application of one service, on the node `node` (a Ray node id in hexadecimal),
+    where its database is."""
+
+    class Api:
+        """Serves the TES API."""
+
+    deployment = serve.deployment(
+        name="api",
+        max_ongoing_requests=_MAX_ONGOING_REQUESTS,
+        ray_actor_options={"num_cpus": 0, "label_selector": {NODE_LABEL: node}},
+    )
+    ingress = serve.ingress(partial(create_app, settings))
+    return deployment(ingress(Api)).bind()

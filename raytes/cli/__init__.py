@@ -1,0 +1,9 @@
+"""What a person types: `raytes serve`, and the commands that talk to a TES server.
+
+stdout carries data (ids, documents, what a task wrote), stderr carries progress and mistakes.
+"""
+
+from raytes.cli import commands, serve
+from raytes.cli.app import app as main
+
+__all__ = ["commands", "main", "serve"]

@@ -1,0 +1,314 @@
+"""A client of any TES 1.1 server, for notebooks, scripts and the command line.
+
+with Client("http://127.0.0.1:8000") as tes:
+    task = TesTask(executors=[TesExecutor(image="alpine", command=["echo", "hello"])])
+    id = tes.create(task)
+    tes.wait(id)
+    print(tes.get(id, View.FULL).logs[-1].logs[0].stdout)
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal, Self
+from urllib.parse import quote
+
+import httpx
+
+from raytes.errors import RaytesError
+from raytes.lifecycle import FINAL
+from raytes.models import TesServiceInfo, TesState, TesTask
+from raytes.views import View
+
+BASE_PATH = "/ga4gh/tes/v1"
+
+# A short task is seen to end at once; a long one costs the server one request a second.
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 1.0
+_PAUSE_GROWTH = 1.4
+
+# What must be equal for two tails to be laid over each other at all, in characters. Longer
+# is quicker on text that repeats itself.
+_PROBE = 64
+
+
+class ClientError(RaytesError):
+    """The root of what a `Client` raises."""
+
+
+class ServerUnreachable(ClientError):
+    """No answer came: the server isn't there, isn't a TES server, or took too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One mistake in what was sent: the field's path (`executors[0].image`) and what is wrong."""
+
+    field: str
+    message: str
+
+
+class RequestRefused(ClientError):
+    """The server answered with an error; `status` is the HTTP status."""
+
+    def __init__(self, status: int, title: str, detail: str, errors: Sequence[FieldError]) -> None:
+        self.status = status
+        self.title = title
+        self.detail = detail
+        self.errors = tuple(errors)
+        lines = [f"{title} ({status})" + (f": {detail}" if detail else "")]
+        lines += [f"  {error.field}: {error.message}" for error in self.errors]
+        super().__init__("\n".join(lines))
+
+
+StreamName = Literal["stdout", "stderr"]
+
+
+@dataclass(frozen=True, slots=True)
+class LogText:
+    """New text of one stream of one executor. `skipped`: some text before it was not seen."""
+
+    executor: int
+    stream: StreamName
+    text: str
+    skipped: bool = False
+
+
+class Client:
+    """Talks to the TES server at `server`, with `token` as bearer token if there is one.
+
+    `server` is the address with or without the base path; `timeout` is in seconds and for
+    one request. Every method raises `ServerUnreachable` and `RequestRefused`.
+    """
+
+    def __init__(self, server: str, token: str | None = None, *, timeout: float = 30.0) -> None:
+        self.server = server.rstrip("/").removesuffix(BASE_PATH)
+        self._http = httpx.Client(
+            base_url=self.server + BASE_PATH,
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            timeout=timeout,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    def service_info(self) -> TesServiceInfo:
+        """What the server says of itself."""
+        return TesServiceInfo.model_validate(self._request("GET", "/service-info"))
+
+    def create(self, task: TesTask | Mapping[str, Any]) -> str:
+        """Submits a task, a model or a JSON document as it is, and returns its id."""
+        content = task.to_json() if isinstance(task, TesTask) else json.dumps(task)
+        reply = self._request(
+            "POST", "/tasks", content=content, headers={"Content-Type": "application/json"}
+        )
+        return str(reply["id"])
+
+    def get(self, id: str, view: View = View.FULL) -> TesTask:
+        """The task as it is now."""
+        return _task(self._request("GET", _path(id), params={"view": view.value}))
+
+    def state(self, id: str) -> TesState:
+        """The task's state, as cheaply as the server can say it."""
+        return TesState(
+            self._request("GET", _path(id), params={"view": View.MINIMAL.value})["state"]
+        )
+
+    def cancel(self, id: str) -> None:
+        """Cancels a task. One that has ended stays as it is, and that is no error."""
+        self._request("POST", f"{_path(id)}:cancel")
+
+    def wait(
+        self,
+        *ids: str,
+        timeout: float | None = None,
+        on_change: Callable[[str, TesState], None] | None = None,
+    ) -> dict[str, TesState]:
+        """Waits until all tasks have ended and returns their states.
+
+        Parameters:
+            timeout: seconds; None: as long as it takes.
+            on_change: called with id and state when a task is first seen and whenever its
+                state has changed.
+
+        Raises:
+            TimeoutError: some task hasn't ended within `timeout` seconds.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        states: dict[str, TesState] = {}
+        pauses = _pauses()
+        while True:
+            for id in ids:
+                if states.get(id) in FINAL:
+                    continue
+                state = self.state(id)
+                if state is not states.get(id):
+                    states[id] = state
+                    if on_change:
+                        on_change(id, state)
+            if FINAL.issuperset(states.values()):
+                return states
+            pause = next(pauses)
+            if deadline is not None and time.monotonic() + pause > deadline:
+                late = ", ".join(id for id, state in states.items() if state not in FINAL)
+                raise TimeoutError(f"after {timeout} s not yet at an end: {late}")
+            time.sleep(pause)
+
+    def follow(self, id: str) -> Iterator[LogText]:
+        """Yields what the executors write, as it comes, until the task has ended.
+
+        It is read from the tails in the task's log, so where a command writes more between
+        two looks than a tail holds, the text between is lost and `skipped` says so. An
+        attempt that is tried again starts anew.
+        """
+        seen: dict[_Stream, str] = {}
+        pauses = _pauses()
+        while True:
+            task = self.get(id, View.FULL)
+            news = list(_news(task, seen))
+            yield from news
+            if task.state in FINAL:
+                return
+            if news:
+                pauses = _pauses()
+            time.sleep(next(pauses))
+
+    def list(
+        self,
+        *,
+        name_prefix: str | None = None,
+        state: TesState | None = None,
+        tags: Mapping[str, str] | None = None,
+        view: View = View.MINIMAL,
+        page_size: int = 256,
+    ) -> Iterator[TesTask]:
+        """Yields the tasks that fit all filters, newest first, page by page as they are taken.
+
+        An empty value in `tags` fits every value.
+        """
+        query: dict[str, Any] = {"view": view.value, "page_size": page_size}
+        if name_prefix:
+            query["name_prefix"] = name_prefix
+        if state:
+            query["state"] = state.value
+        if tags:
+            query["tag_key"] = [*tags.keys()]
+            query["tag_value"] = [*tags.values()]
+        while True:
+            page = self._request("GET", "/tasks", params=query)
+            yield from map(_task, page["tasks"])
+            if not page.get("next_page_token"):
+                return
+            query["page_token"] = page["next_page_token"]
+
+    def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        try:
+            response = self._http.request(method, path, **options)
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise ServerUnreachable(
+                f"no answer from {self.server}: {error or type(error).__name__}. "
+                "Is the service running, and is this its address?"
+            ) from error
+        if response.is_error:
+            raise _refusal(response)
+        try:
+            reply = response.json()
+        except ValueError:
+            reply = None
+        if not isinstance(reply, dict):
+            raise ServerUnreachable(f"what answers at {self.server} is not a TES server")
+        return reply
+
+
+_Stream = tuple[int, int, StreamName]
+"""Attempt and executor, both counted from 0, and the stream."""
+
+
+def _path(id: str) -> str:
+    return f"/tasks/{quote(id, safe='')}"
+
+
+def _task(document: dict[str, Any]) -> TesTask:
+    task = TesTask.model_validate({"executors": [], **document})
+    if "executors" not in document:
+        # The MINIMAL view leaves out what the model requires: it is there, but not as set.
+        task.model_fields_set.discard("executors")
+    return task
+
+
+def _refusal(response: httpx.Response) -> RequestRefused:
+    try:
+        problem = response.json()
+    except ValueError:
+        problem = None
+    if not isinstance(problem, dict):
+        problem = {"detail": response.text[:200]}
+    errors = [
+        FieldError(str(error.get("field", "")), str(error.get("message", "")))
+        for error in problem.get("errors", ())
+    ]
+    return RequestRefused(
+        response.status_code,
+        str(problem.get("title", response.reason_phrase)),
+        str(problem.get("detail", "")),
+        errors,
+    )
+
+
+def _pauses() -> Iterator[float]:
+    """Seconds between two looks: short at first, then longer."""
+    pause = _FIRST_PAUSE
+    while True:
+        yield pause
+        pause = min(pause * _PAUSE_GROWTH, _LONGEST_PAUSE)
+
+
+def tails(task: TesTask) -> Iterator[LogText]:
+    """What the log of a task's last attempt holds of its executors' streams (FULL view)."""
+    return _news(task, {})
+
+
+def _news(task: TesTask, seen: dict[_Stream, str]) -> Iterator[LogText]:
+    """What the last attempt's tails hold that `seen` doesn't; `seen` is brought up to date."""
+    if not task.logs:
+        return
+    attempt = len(task.logs) - 1
+    for executor, log in enumerate(task.logs[-1].logs):
+        streams: dict[StreamName, str | None] = {"stdout": log.stdout, "stderr": log.stderr}
+        for stream, text in streams.items():
+            tail = text or ""
+            if log.end_time is None:
+                # The half of a character that is not yet whole.
+                tail = tail.rstrip("\ufffd")
+            key = (attempt, executor, stream)
+            before = seen.get(key, "")
+            seen[key] = tail
+            shared = overlap(before, tail)
+            if len(tail) > shared:
+                yield LogText(executor, stream, tail[shared:], skipped=bool(before) and not shared)
+
+
+def overlap(before: str, after: str) -> int:
+    """How many characters at the start of the tail `after` are the end of the tail `before`."""
+    probe = after[:_PROBE]
+    start = before.find(probe)
+    while probe and start >= 0:
+        if after.startswith(before[start:]):
+            return len(before) - start
+        start = before.find(probe, start + 1)
+    shorter = range(min(len(before), len(probe) - 1), 0, -1)
+    return next((length for length in shorter if before.endswith(probe[:length])), 0)

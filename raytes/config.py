@@ -1,0 +1,258 @@
+"""The settings of a service: one object, each option documented where it is declared.
+
+A value comes from, strongest first: the command line, the environment (`RAYTES_` and the
+option's name in capitals), the TOML file given with `--config`, the default.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, Field, HttpUrl, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+GB = 10**9
+"""Bytes in a gigabyte, as TES counts them (`ram_gb`, `disk_gb`)."""
+
+
+class LocalRoot(BaseModel, frozen=True, extra="forbid"):
+    """A directory whose files tasks may read and write through `file://` URLs and bare paths."""
+
+    path: Path
+    rw: bool = Field(
+        default=False,
+        description="Mount DIRECTORY inputs of this root writable: tasks may then change them.",
+    )
+    shared: bool = Field(
+        default=False,
+        description="The same path on every node (NFS and the like). Else the root belongs to "
+        "the node that serves, and tasks which use it are placed there.",
+    )
+
+
+def _as_roots(value: Any) -> Any:
+    """`/a:/b`, a path, or a list of paths and tables, as in the environment, the CLI, TOML."""
+    if isinstance(value, str):
+        value = [part for part in value.split(os.pathsep) if part]
+    if isinstance(value, list | tuple):
+        return [{"path": item} if isinstance(item, str | Path) else item for item in value]
+    return value
+
+
+class Settings(BaseSettings):
+    """Everything that can be set of one service."""
+
+    model_config = SettingsConfigDict(env_prefix="RAYTES_", extra="forbid", frozen=True)
+
+    # The service
+    name: str = Field(
+        default="raytes",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$",
+        description="The service's name: its Ray namespace, its Serve application and a label on "
+        "its containers. Two services on one cluster need two names.",
+    )
+    host: str = Field(default="127.0.0.1", description="The address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="The port to listen on; 0: any.")
+    state_dir: Path = Field(
+        default=Path("raytes-state"),
+        description="The directory of the database, scratch and caches; not on a network "
+        "filesystem.",
+    )
+    local_root: Annotated[tuple[LocalRoot, ...], NoDecode, BeforeValidator(_as_roots)] = Field(
+        default=(),
+        description="The directories that `file://` URLs and bare paths may read and write. "
+        "Default: `<state-dir>/files`.",
+    )
+
+    # What service-info says
+    service_id: str = Field(
+        default="io.github.raytes", description="The service's id, in reverse domain name notation."
+    )
+    service_name: str = Field(default="raytes", description="The name that service-info shows.")
+    description: str = Field(
+        default="GA4GH Task Execution Service on Ray and Podman",
+        description="What service-info says of the service.",
+    )
+    organization_name: str = Field(default="raytes", description="Who offers the service.")
+    organization_url: HttpUrl = Field(
+        default=HttpUrl("https://example.com"), description="The website of who offers it."
+    )
+    contact_url: HttpUrl | None = Field(default=None, description="Where to get help.")
+    documentation_url: HttpUrl | None = Field(
+        default=None, description="Where the service is documented."
+    )
+    environment: str | None = Field(default=None, description="prod, test, dev, staging …")
+
+    # Documents
+    max_document_bytes: int = Field(
+        default=32 * 2**20, ge=2**20, description="The largest task document accepted, in bytes."
+    )
+    max_content_bytes: int = Field(
+        default=4 * 2**20,
+        ge=128 * 2**10,
+        description="The largest `content` of one input accepted, in bytes of UTF-8.",
+    )
+
+    # What a task gets that asks for nothing
+    default_cpu_cores: int = Field(default=1, ge=1, description="CPUs.")
+    default_ram_gb: float = Field(default=2.0, gt=0, description="Memory, in GB of 10^9 bytes.")
+
+    # Attempts
+    max_retries: int = Field(
+        default=2, ge=0, description="Further attempts after one that failed for a system's cause."
+    )
+    retry_delay: float = Field(
+        default=1.0,
+        ge=0,
+        description="Seconds before the first retry; doubled for each that follows.",
+    )
+    infeasible_grace: float = Field(
+        default=300.0,
+        ge=0,
+        description="Seconds that a task may wait for a node of a size which the cluster doesn't "
+        "have (an autoscaler may add one). On a Ray that raytes started itself there is "
+        "none, and 5 seconds are enough.",
+    )
+
+    # Runners
+    idle_timeout: float = Field(
+        default=10.0, ge=0, description="Seconds that an idle runner keeps its resources leased."
+    )
+    lane_slice: float = Field(
+        default=2.0,
+        ge=0,
+        description="Seconds that runners of one resource shape go on while an older task of "
+        "another shape waits for their resources.",
+    )
+    max_pending_runners: int = Field(
+        default=8, ge=1, description="Runners asked of Ray at once that it can't place yet."
+    )
+
+    # Containers
+    network: Literal["default", "none", "host", "bridge"] = Field(
+        default="default",
+        description="The containers' network; `default` is what Podman is configured for.",
+    )
+    pull_policy: Literal["missing", "always", "never"] = Field(
+        default="missing", description="When an image is pulled from its registry."
+    )
+    podman_socket: Path | None = Field(
+        default=None,
+        description="The socket of a running Podman API service. Default: the one that "
+        "CONTAINER_HOST names or Podman's usual one if it answers; else the node starts its own.",
+    )
+    scratch_dir: Path | None = Field(
+        default=None,
+        description="Where a node keeps the files of running tasks. Default: `<state-dir>/scratch`.",
+    )
+    cache_dir: Path | None = Field(
+        default=None,
+        description="Where a node keeps remote inputs for further tasks. Default: "
+        "`<state-dir>/cache`.",
+    )
+    cache_size_gb: float = Field(
+        default=20.0,
+        ge=0,
+        description="How much of them a node keeps, in GB of 10^9 bytes; 0: nothing.",
+    )
+    log_tail_bytes: int = Field(
+        default=64 * 2**10,
+        ge=0,
+        description="How much of the end of stdout and of stderr an executor's log keeps, in bytes.",
+    )
+    stop_grace: float = Field(
+        default=0.0,
+        ge=0,
+        description="Seconds between SIGTERM and SIGKILL for the container of a cancelled task; "
+        "0: SIGKILL at once.",
+    )
+    missing_outputs: Literal["error", "warn"] = Field(
+        default="error",
+        description="What a missing output means where all executors succeeded.",
+    )
+
+    # Data
+    schemes: tuple[str, ...] = Field(
+        default=("file", "s3", "gs"), description="The URL schemes that tasks may use."
+    )
+    storage: dict[str, dict[str, Any]] = Field(
+        default={},
+        description="Options of a store by URL prefix (the longest that fits wins), in the words "
+        "of its fsspec implementation.",
+    )
+
+    @field_validator("state_dir", "scratch_dir", "cache_dir")
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return path if path is None else Path(os.path.abspath(path))
+
+    @model_validator(mode="after")
+    def _default_root(self) -> "Settings":
+        roots = self.local_root or (LocalRoot(path=self.state_dir / "files"),)
+        absolute = tuple(
+            root.model_copy(update={"path": Path(os.path.abspath(root.path))}) for root in roots
+        )
+        object.__setattr__(self, "local_root", absolute)
+        return self
+
+    @property
+    def database(self) -> Path:
+        """The SQLite database."""
+        return self.state_dir / "raytes.db"
+
+    @property
+    def scratch(self) -> Path:
+        """The directory on each node that holds the files of running tasks."""
+        return self.scratch_dir or self.state_dir / "scratch"
+
+    @property
+    def cache(self) -> Path:
+        """The directory on each node that holds remote inputs for further tasks."""
+        return self.cache_dir or self.state_dir / "cache"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, _ConfigFile(settings_cls)
+
+
+class _ConfigFile(TomlConfigSettingsSource):
+    """The TOML file that `load` is reading, if any."""
+
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        super().__init__(settings_cls, toml_file=_config_file)
+
+
+_config_file: Path | None = None
+
+
+def load(config: Path | None = None, **options: Any) -> Settings:
+    """The settings from the command line's `options` (None: not given), environment and file.
+
+    Raises:
+        FileNotFoundError: `config` isn't there.
+        pydantic.ValidationError: a value is not what its option takes.
+        tomllib.TOMLDecodeError: `config` is not TOML.
+    """
+    global _config_file
+    if config is None and (named := os.environ.get("RAYTES_CONFIG")):
+        config = Path(named)
+    if config is not None and not config.is_file():
+        raise FileNotFoundError(f"there is no configuration file {config}")
+    _config_file = config
+    try:
+        return Settings(**{name: value for name, value in options.items() if value is not None})
+    finally:
+        _config_file = None

@@ -1,0 +1,1 @@
+"""Dispatch: which task runs next, and on which leased runner."""

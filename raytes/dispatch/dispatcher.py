@@ -1,0 +1,401 @@
+"""The dispatcher: carries out what the lanes' policy says, with Ray.
+
+It lives inside the store actor, in its event loop. Each runner has one coroutine here
+(`_drive`) from the moment Ray is asked for it until it is gone; the call into the runner
+that runs a task fails when the runner or its node dies, so nothing has to be polled.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+import ray
+from ray.exceptions import RayActorError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from sqlalchemy import Connection
+
+from raytes import ids
+from raytes.attempt import Assignment, Update
+from raytes.config import GB, Settings
+from raytes.dispatch.lanes import Lanes
+from raytes.dispatch.shape import DISK_RESOURCE, MARKET_LABEL, ZONE_LABEL, Node, Shape
+from raytes.models import TesState
+from raytes.runner.actor import Runner
+from raytes.runner.sweep import sweep
+from raytes.store import changes
+from raytes.store.changes import Ended, Queued, Running
+from raytes.store.database import DatabaseUnavailable
+
+T = TypeVar("T")
+RUNNER_PREFIX = "runner-"
+
+# A runner answers other calls (cancel, stop, describe) while it runs a task.
+_RUNNER_CONCURRENCY = 4
+_NODES_EVERY_S = 2.0
+_SWEEP_TIMEOUT_S = 30.0
+_DATABASE_RETRY_S = 0.5
+
+logger = logging.getLogger(__name__)
+
+
+class Submit(Protocol):
+    """How the dispatcher has the store's writer make a change."""
+
+    def __call__(self, change: Callable[[Connection], T]) -> "asyncio.Future[T]": ...
+
+
+@dataclass(slots=True)
+class Lease:
+    """A runner, its actor, and the task that it is at."""
+
+    id: str
+    actor: Any
+    work: asyncio.Event = field(default_factory=asyncio.Event)
+    drive: "asyncio.Task[None] | None" = None
+    task: tuple[str, int] | None = None  # id and attempt
+    node: str = ""
+
+
+class Dispatcher:
+    """Leases runners of Ray and gives them tasks."""
+
+    def __init__(
+        self, settings: Settings, instance: str, store_name: str, serving_node: str, submit: Submit
+    ) -> None:
+        self._settings = settings
+        self._instance = instance
+        self._store_name = store_name
+        self._serving_node = serving_node
+        self._submit = submit
+        self._lanes = Lanes(
+            slice_s=settings.lane_slice,
+            idle_timeout_s=settings.idle_timeout,
+            max_pending=settings.max_pending_runners,
+            clock=time.monotonic,
+        )
+        self._leases: dict[str, Lease] = {}
+        self._queued: dict[str, Shape] = {}
+        self._ended: dict[str, asyncio.Event] = {}
+        self._disk_declared = False
+        self._replan = asyncio.Event()
+        self._background: set[asyncio.Task[None]] = set()
+        self._settling: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    # --- for the store ----------------------------------------------------------------
+
+    async def start(self, queued: list[Queued], running: list[Running], *, restarted: bool) -> None:
+        """Take up the tasks that aren't finished.
+
+        `restarted`: only the store was, so that runners may live on; else whatever ran
+        was stopped with the service, which costs a task none of its retries.
+        """
+        await self._look_at_nodes()
+        adopted = await self._adopt(running)
+        for task in running:
+            if task.id not in adopted:
+                reason = "runner_lost" if restarted else "service_stopped"
+                self._spawn(self._lost(task, reason, node=""))
+        self.enqueue(queued)
+        self._spawn(self._watch_nodes())
+        self._spawn(self._plan_on_events())
+
+    def enqueue(self, tasks: list[Queued]) -> None:
+        """Tasks that wait for a runner. One that is known already is left as it is."""
+        at_work = {lease.task[0] for lease in self._leases.values() if lease.task}
+        for task in tasks:
+            if task.id in self._queued or task.id in at_work:
+                continue
+            shape = self._queued[task.id] = Shape.from_key(task.shape)
+            self._lanes.enqueue(task.id, shape)
+        self._replan.set()
+
+    def dequeue(self, task_id: str) -> None:
+        """A queued task was cancelled."""
+        if shape := self._queued.pop(task_id, None):
+            self._lanes.remove(task_id, shape)
+            self._replan.set()
+
+    async def cancel(self, running: Running, patience_s: float) -> None:
+        """Have a runner cancel its attempt, and wait until it has ended, for so long."""
+        ended = self._ended.setdefault(running.id, asyncio.Event())
+        if lease := self._leases.get(running.runner):
+            lease.actor.cancel.remote(running.id, running.attempt)
+        try:
+            await asyncio.wait_for(ended.wait(), patience_s)
+        except TimeoutError:
+            logger.info("task %s is still being cancelled", running.id)
+        finally:
+            self._ended.pop(running.id, None)
+
+    async def stop(self) -> None:
+        """Begin no more tasks, give back those that run, and end all runners."""
+        self._stopping = True
+        for lease in list(self._leases.values()):
+            if lease.task is None:
+                self._release(lease)
+            else:
+                lease.actor.stop.remote()
+        drives = [lease.drive for lease in self._leases.values() if lease.drive]
+        await asyncio.gather(*drives, return_exceptions=True)
+        await asyncio.gather(*self._settling, return_exceptions=True)
+        for task in self._background:
+            task.cancel()
+
+    # --- runners ----------------------------------------------------------------------
+
+    def _request(self, shape: Shape) -> None:
+        runner_id = ids.mint()
+        options = shape.actor_options(
+            serving_node=self._serving_node, disk_declared=self._disk_declared
+        )
+        actor = (
+            ray.remote(Runner)
+            .options(
+                name=RUNNER_PREFIX + runner_id,
+                lifetime="detached",
+                max_concurrency=_RUNNER_CONCURRENCY,
+                **options,
+            )
+            .remote(self._settings, self._instance, runner_id, self._store_name, shape.key())
+        )
+        lease = Lease(runner_id, actor)
+        self._leases[runner_id] = lease
+        self._lanes.asked(runner_id, shape)
+        lease.drive = self._spawn(self._drive(lease, None))
+
+    async def _adopt(self, running: list[Running]) -> set[str]:
+        """Go on with the runners that outlived the store; the ids of their tasks."""
+        names = await asyncio.to_thread(ray.util.list_named_actors)
+        found = await asyncio.gather(
+            *(self._adopt_one(name, running) for name in names if name.startswith(RUNNER_PREFIX))
+        )
+        return {task for task in found if task is not None}
+
+    async def _adopt_one(self, name: str, running: list[Running]) -> str | None:
+        runner_id = name.removeprefix(RUNNER_PREFIX)
+        try:
+            actor: Any = await asyncio.to_thread(ray.get_actor, name)
+            info = await asyncio.wait_for(_answer(actor.describe.remote()), _SWEEP_TIMEOUT_S)
+        except (RayError, ValueError, TimeoutError):
+            # Not up yet, or just gone: a task that it was given is tried again.
+            await asyncio.to_thread(_kill_named, name)
+            return None
+        task = next((task for task in running if task.runner == runner_id), None)
+        if info.current is not None and (task is None or info.current != (task.id, task.attempt)):
+            # It is at an attempt that was given up.
+            await asyncio.to_thread(_kill_named, name)
+            await self._sweep(info.node_id)
+            return None
+        lease = Lease(runner_id, actor, node=info.node_id)
+        self._leases[runner_id] = lease
+        self._lanes.asked(runner_id, Shape.from_key(info.shape))
+        self._lanes.up(runner_id, info.node_id)
+        if task is not None:
+            self._lanes.busy(runner_id)
+        lease.drive = self._spawn(self._drive(lease, task))
+        return task.id if task else None
+
+    async def _drive(self, lease: Lease, resumed: Running | None) -> None:
+        """One runner's life: up, task after task, gone."""
+        try:
+            if not lease.node:
+                lease.node = (await _answer(lease.actor.describe.remote())).node_id
+                self._lanes.up(lease.id, lease.node)
+            if resumed is not None:
+                await self._resume(lease, resumed)
+            while not self._stopping:
+                task_id = self._lanes.take(lease.id)
+                if task_id is not None:
+                    await self._run(lease, task_id)
+                else:
+                    self._replan.set()
+                    await lease.work.wait()
+                    lease.work.clear()
+        except RayActorError as error:
+            logger.warning("runner %s is gone: %s", lease.id, error)
+            if lease.task is not None:
+                task = Running(*lease.task, runner=lease.id)
+                self._spawn(self._lost(task, "runner_lost", lease.node))
+        finally:
+            self._forget(lease)
+
+    async def _run(self, lease: Lease, task_id: str) -> None:
+        """Begin an attempt and see it to its end."""
+        self._queued.pop(task_id, None)
+        assignment = await self._persist(lambda c: changes.assign(c, task_id, lease.id))
+        if assignment is None:  # cancelled just now
+            return
+        lease.task = (task_id, assignment.attempt)
+        last = await _answer(lease.actor.run.remote(assignment))
+        self._finish(lease, last)
+
+    async def _resume(self, lease: Lease, task: Running) -> None:
+        """Take up an attempt that the runner was given before the store restarted.
+
+        Asking again is harmless: a runner knows what it is at and what it has finished.
+        """
+        lease.task = (task.id, task.attempt)
+        document = await self._persist(lambda c: changes.load(c, task.id))
+        last = lease.actor.run.remote(Assignment(task.id, task.attempt, document))
+        if task.canceling:
+            lease.actor.cancel.remote(task.id, task.attempt)
+        self._finish(lease, await _answer(last))
+
+    def _finish(self, lease: Lease, last: Update) -> None:
+        """An attempt has ended. What the runner does next need not wait until that is on
+        disk: both will be in one transaction."""
+        lease.task = None
+        settling = self._spawn(
+            self._settle(lambda c: changes.end(c, last, self._settings.max_retries))
+        )
+        self._settling.add(settling)
+        settling.add_done_callback(self._settling.discard)
+
+    async def _settle(self, change: Callable[[Connection], Ended | None]) -> None:
+        """Write the end of an attempt and see to what follows from it."""
+        ended = await self._persist(change)
+        if ended is None:
+            return
+        if ended.state is TesState.QUEUED:
+            self._spawn(self._retry(ended))
+        elif waiting := self._ended.get(ended.id):
+            waiting.set()
+
+    async def _retry(self, ended: Ended) -> None:
+        if ended.retries:
+            await asyncio.sleep(self._settings.retry_delay * 2 ** (ended.retries - 1))
+        self.enqueue([Queued(ended.id, ended.shape)])
+
+    async def _lost(self, task: Running, reason: str, node: str) -> None:
+        """An attempt whose runner is no more: clean up after it, then decide what follows."""
+        if node:
+            await self._sweep(node)
+        await self._settle(
+            lambda connection: changes.lose(
+                connection, task, reason, node, self._settings.max_retries
+            )
+        )
+
+    async def _sweep(self, node: str) -> None:
+        """Remove what dead runners left on a node, if the node itself lives."""
+        clean = ray.remote(sweep).options(
+            num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
+        )
+        try:
+            await asyncio.wait_for(
+                _answer(clean.remote(self._settings, self._instance)), _SWEEP_TIMEOUT_S
+            )
+        except (RayError, TimeoutError) as error:
+            logger.warning("node %s could not be swept: %s", node, error)
+
+    def _release(self, lease: Lease) -> None:
+        if lease.drive:
+            lease.drive.cancel()
+
+    def _forget(self, lease: Lease) -> None:
+        self._leases.pop(lease.id, None)
+        self._lanes.gone(lease.id)
+        ray.kill(lease.actor)
+        self._replan.set()
+
+    # --- planning ---------------------------------------------------------------------
+
+    async def _plan_on_events(self) -> None:
+        while not self._stopping:
+            due = self._lanes.deadline()
+            timeout = None if due is None else max(0.0, due - time.monotonic())
+            try:
+                await asyncio.wait_for(self._replan.wait(), timeout)
+            except TimeoutError:
+                logger.debug("something fell due")
+            self._replan.clear()
+            if not self._stopping:
+                self._carry_out_plan()
+
+    def _carry_out_plan(self) -> None:
+        plan = self._lanes.plan()
+        for runner_id in plan.release:
+            self._release(self._leases[runner_id])
+        for shape in plan.request:
+            self._request(shape)
+        for runner_id in plan.wake:
+            self._leases[runner_id].work.set()
+
+    async def _watch_nodes(self) -> None:
+        while True:
+            await asyncio.sleep(_NODES_EVERY_S)
+            await self._look_at_nodes()
+            for shape, tasks in self._lanes.hopeless(self._settings.infeasible_grace):
+                await self._refuse(shape, tasks)
+            self._replan.set()
+
+    async def _look_at_nodes(self) -> None:
+        found = await asyncio.to_thread(ray.nodes)
+        nodes = [_node(entry, self._serving_node) for entry in found if entry["Alive"]]
+        self._disk_declared = any(node.disk_gb is not None for node in nodes)
+        self._lanes.set_nodes(nodes)
+
+    async def _refuse(self, shape: Shape, tasks: list[str]) -> None:
+        largest = self._lanes.largest_node()
+        there_is = (
+            f"the largest node has {largest.cpus:g} CPUs and {largest.memory / GB:.1f} GB of memory"
+            if largest
+            else "there is no node"
+        )
+        line = (
+            f"No node can hold this task: it asks for {shape}, and {there_is}. "
+            "Ask for less, or add such a node to the cluster."
+        )
+        for task_id in tasks:
+            self._queued.pop(task_id, None)
+            await self._persist(
+                partial(changes.refuse, task_id=task_id, reason="infeasible", line=line)
+            )
+
+    async def _persist(self, change: Callable[[Connection], T]) -> T:
+        """Make a change that must not be lost: again and again until the disk takes it."""
+        while True:
+            try:
+                return await self._submit(change)
+            except DatabaseUnavailable:
+                await asyncio.sleep(_DATABASE_RETRY_S)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: "asyncio.Task[None]") -> None:
+        self._background.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("the dispatcher failed", exc_info=error)
+
+
+async def _answer(reference: Any) -> Any:
+    return await reference
+
+
+def _kill_named(name: str) -> None:
+    try:
+        ray.kill(ray.get_actor(name))
+    except ValueError:
+        logger.info("%s is gone already", name)
+
+
+def _node(entry: dict[str, Any], serving_node: str) -> Node:
+    resources, labels = entry["Resources"], entry.get("Labels", {})
+    return Node(
+        id=entry["NodeID"],
+        cpus=resources.get("CPU", 0.0),
+        memory=int(resources.get("memory", 0)),
+        disk_gb=resources.get(DISK_RESOURCE),
+        zone=labels.get(ZONE_LABEL, ""),
+        spot=labels.get(MARKET_LABEL) == "spot",
+        serving=entry["NodeID"] == serving_node,
+    )

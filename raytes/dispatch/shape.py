@@ -1,0 +1,117 @@
+"""A resource shape: what a task asks of Ray, as the key of its lane and as actor options."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from raytes.config import GB, Settings
+from raytes.models import TesResources
+
+ZONE_LABEL = "ray.io/availability-zone"
+MARKET_LABEL = "ray.io/market-type"
+NODE_LABEL = "ray.io/node-id"
+DISK_RESOURCE = "disk_gb"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Shape:
+    """What one task needs of one node. Tasks of equal shape can share a runner."""
+
+    cpus: int
+    memory: int  # bytes
+    disk_gb: float = 0.0  # of 10^9 bytes; counted on nodes that declare the resource `disk_gb`
+    zones: tuple[str, ...] = ()
+    on_demand: bool = False  # keeps away from spot nodes
+    serving: bool = False  # only the node that serves will do
+
+    def key(self) -> str:
+        """The shape as text, as the store keeps it."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_key(cls, key: str) -> "Shape":
+        """The shape that `key` was made of."""
+        fields = json.loads(key)
+        return cls(**{**fields, "zones": tuple(fields["zones"])})
+
+    def labels(self, serving_node: str) -> dict[str, str]:
+        """The Ray label selector that a node must satisfy."""
+        selector = {}
+        if self.zones:
+            selector[ZONE_LABEL] = f"in({','.join(self.zones)})"
+        if self.on_demand:
+            selector[MARKET_LABEL] = "!spot"
+        if self.serving:
+            selector[NODE_LABEL] = serving_node
+        return selector
+
+    def actor_options(self, *, serving_node: str, disk_declared: bool) -> dict[str, Any]:
+        """Options for the Ray actor that holds this shape's resources."""
+        options: dict[str, Any] = {"num_cpus": self.cpus, "memory": self.memory}
+        if self.disk_gb and disk_declared:
+            options["resources"] = {DISK_RESOURCE: self.disk_gb}
+        if selector := self.labels(serving_node):
+            options["label_selector"] = selector
+        return options
+
+    def __str__(self) -> str:
+        parts = [f"{self.cpus} CPU{'s' * (self.cpus != 1)}", f"{self.memory / GB:g} GB of memory"]
+        if self.disk_gb:
+            parts.append(f"{self.disk_gb:g} GB of disk")
+        if self.zones:
+            parts.append(f"zone {' or '.join(self.zones)}")
+        if self.on_demand:
+            parts.append("a node that isn't preemptible")
+        if self.serving:
+            parts.append("the node that serves (it uses a local root that isn't shared)")
+        return ", ".join(parts)
+
+
+def shape_of(resources: TesResources | None, settings: Settings, *, serving: bool) -> Shape:
+    """The shape of a task that asks for `resources`; 0 and absent mean the defaults.
+
+    `serving` ties it to the serving node, for tasks whose files are only there.
+    """
+    asked = resources or TesResources()
+    return Shape(
+        cpus=asked.cpu_cores or settings.default_cpu_cores,
+        memory=round((asked.ram_gb or settings.default_ram_gb) * GB),
+        disk_gb=asked.disk_gb or 0.0,
+        zones=tuple(sorted(set(asked.zones or ()))),
+        on_demand=asked.preemptible is False,
+        serving=serving,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A living node of the cluster and all that it has."""
+
+    id: str  # in hexadecimal
+    cpus: float
+    memory: int  # bytes
+    disk_gb: float | None = None  # None: not declared, so not counted
+    zone: str = ""
+    spot: bool = False
+    serving: bool = False
+
+    def could_hold(self, shape: Shape) -> bool:
+        """Whether the shape fits on this node when nothing else is there."""
+        return self.suits(shape) and fits(shape, self.cpus, self.memory, self.disk_gb)
+
+    def suits(self, shape: Shape) -> bool:
+        """Whether the node is of the kind that the shape asks for, whatever its size."""
+        return (
+            (not shape.zones or self.zone in shape.zones)
+            and not (shape.on_demand and self.spot)
+            and (not shape.serving or self.serving)
+        )
+
+
+def fits(shape: Shape, cpus: float, memory: int, disk_gb: float | None) -> bool:
+    """Whether the shape fits into so much."""
+    return (
+        shape.cpus <= cpus
+        and shape.memory <= memory
+        and (disk_gb is None or shape.disk_gb <= disk_gb)
+    )

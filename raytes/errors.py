@@ -1,0 +1,81 @@
+"""What can go wrong, as a small tree of exceptions.
+
+Each has a `failure_reason`, the short code that stands in the metadata of a failed
+attempt, and a message that says what, where and what to do.
+"""
+
+
+class RaytesError(Exception):
+    """The root of all errors that raytes raises on purpose."""
+
+    failure_reason = "internal_error"
+
+
+class SystemFault(RaytesError):
+    """An attempt could not go on for a cause of the system, not of the user's command.
+
+    `transient` tells whether another attempt, here or on another node, may succeed.
+    """
+
+    failure_reason = "system_error"
+    transient = True
+
+
+class PodmanUnavailable(SystemFault):
+    """The node's Podman service can't be reached or started, or answers with faults."""
+
+    failure_reason = "podman_unavailable"
+
+
+class ContainerRefused(SystemFault):
+    """Podman refused to create or start the container (not: a program that is missing)."""
+
+    failure_reason = "container_refused"
+    transient = False
+
+
+class ImagePullFailed(SystemFault):
+    """The image isn't on the node and can't be pulled."""
+
+    failure_reason = "image_pull"
+    transient = False
+
+
+class InputFailed(SystemFault):
+    """An input can't be staged in: it isn't there, can't be read, or the transfer failed."""
+
+    failure_reason = "input_failed"
+    transient = False
+
+
+class OutputFailed(SystemFault):
+    """An output can't be staged out."""
+
+    failure_reason = "output_failed"
+    transient = False
+
+
+class MissingOutput(OutputFailed):
+    """All executors succeeded and a FILE or DIRECTORY output isn't there."""
+
+    failure_reason = "missing_output"
+
+
+class ForbiddenURL(SystemFault):
+    """A URL is outside what the service may touch (scheme, local root or host)."""
+
+    failure_reason = "forbidden_url"
+    transient = False
+
+
+class InvalidMounts(SystemFault):
+    """The paths of inputs, outputs and volumes can't be mounted together."""
+
+    failure_reason = "invalid_mounts"
+    transient = False
+
+
+class Canceled(RaytesError):
+    """The user canceled the task; raised inside a runner to unwind the attempt."""
+
+    failure_reason = "canceled"

@@ -1,0 +1,25 @@
+"""Task ids: URL-safe, unique, and in the order of creation when sorted as text."""
+
+import os
+import threading
+import time
+
+# Crockford's base 32 in lower case: digits before letters, as in ASCII, so that text sorts as numbers.
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_LENGTH = 26  # 48 bits of milliseconds and 80 random ones, five bits a character
+_RANDOM_BITS = 80
+
+_lock = threading.Lock()
+_last = 0
+
+
+def mint() -> str:
+    """A new id, greater than every id that this process has minted before."""
+    global _last
+    with _lock:
+        milliseconds = time.time_ns() // 1_000_000
+        fresh = milliseconds << _RANDOM_BITS | int.from_bytes(os.urandom(_RANDOM_BITS // 8), "big")
+        # Two in one millisecond, or a clock set back: go on from the last one.
+        _last = fresh if fresh > _last else _last + 1
+        number = _last
+    return "".join(_ALPHABET[number >> shift & 31] for shift in range(5 * (_LENGTH - 1), -1, -5))

@@ -1,0 +1,143 @@
+"""The runner as a Ray actor: one task at a time, on the resources that Ray has leased for it.
+
+It may be killed at any moment: what it leaves is removed by `sweep`, and by the watcher beside
+the node's Podman service when the node's last runner is gone.
+"""
+
+import logging
+import socket
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Final
+
+import ray
+
+from raytes.attempt import Assignment, Update
+from raytes.config import Settings
+from raytes.runner.control import Control
+from raytes.runner.image_files import ImageFiles
+from raytes.runner.service import PodmanService
+from raytes.runner.task import Node, run_attempt
+from raytes.storage import Storage
+
+_KEPT: Final = 16  # last updates of attempts that have ended, for a store that asks again
+
+logger = logging.getLogger(__name__)
+
+AttemptKey = tuple[str, int]
+"""A task's id and the number of an attempt at it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerInfo:
+    """What a runner says of itself."""
+
+    runner_id: str
+    shape: str
+    node_id: str
+    node_address: str
+    hostname: str
+    current: AttemptKey | None
+
+
+class Runner:
+    """Runs tasks, one at a time; its other methods answer while it does."""
+
+    def __init__(
+        self, settings: Settings, instance: str, runner_id: str, store_name: str, shape: str
+    ) -> None:
+        self._settings = settings
+        self._runner_id = runner_id
+        self._shape = shape
+        self._store_name = store_name
+        self._store: Any = None
+        self._node = Node(
+            name=socket.gethostname(),
+            settings=settings,
+            instance=instance,
+            podman=PodmanService(settings.podman_socket, instance),
+            storage=Storage(settings),
+            image_files=ImageFiles(),
+        )
+        self._lock = threading.Lock()
+        self._attempts: dict[AttemptKey, Future[Update]] = {}
+        self._current: AttemptKey | None = None
+        self._control = Control()
+        self._stopping = False
+
+    def describe(self) -> RunnerInfo:
+        """Who this runner is, where, and what it is at."""
+        return RunnerInfo(
+            runner_id=self._runner_id,
+            shape=self._shape,
+            node_id=ray.get_runtime_context().get_node_id(),
+            node_address=ray.util.get_node_ip_address(),  # type: ignore[no-untyped-call]
+            hostname=self._node.name,
+            current=self._current,
+        )
+
+    def run(self, assignment: Assignment) -> Update:
+        """Run an attempt; returns its last update.
+
+        Asked again for the same attempt, it waits for the same end.
+        """
+        key = (assignment.task_id, assignment.attempt)
+        with self._lock:
+            known = self._attempts.get(key)
+            if known is None:
+                mine: Future[Update] = Future()
+                control = self._begin(key, mine)
+        if known is not None:
+            return known.result()
+        try:
+            last = run_attempt(assignment, self._node, self._send, control)
+            mine.set_result(last)
+        except BaseException as error:
+            mine.set_exception(error)
+            raise
+        finally:
+            self._current = None
+        return last
+
+    def cancel(self, task_id: str, attempt: int) -> None:
+        """Cancel an attempt, if it is the one that is run."""
+        with self._lock:
+            if self._current != (task_id, attempt):
+                return
+            control = self._control
+        control.cancel()
+
+    def stop(self) -> None:
+        """End what is run, and whatever is begun after it: the service stops."""
+        with self._lock:
+            self._stopping = True
+            control = self._control
+        control.shut_down()
+
+    def _begin(self, key: AttemptKey, end: "Future[Update]") -> Control:
+        if len(self._attempts) >= _KEPT:
+            del self._attempts[next(iter(self._attempts))]
+        self._attempts[key] = end
+        self._current = key
+        self._control = Control()
+        if self._stopping:
+            self._control.shut_down()
+        return self._control
+
+    def _send(self, update: Update) -> None:
+        try:
+            if self._store is None:
+                self._store = ray.get_actor(self._store_name)
+            reference = self._store.report.remote([update])
+        except (ValueError, ray.exceptions.RayError) as error:
+            # The store is being restarted; it learns the rest from the last update.
+            logger.warning("an update of task %s could not be sent: %r", update.task_id, error)
+            self._store = None
+            return
+        reference.future().add_done_callback(_log_failure)
+
+
+def _log_failure(sent: "Future[None]") -> None:
+    if (error := sent.exception()) is not None:
+        logger.warning("the store did not take an update: %r", error)

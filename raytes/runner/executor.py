@@ -1,0 +1,245 @@
+"""One executor: its container from creation to removal."""
+
+import contextlib
+import re
+import shlex
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from raytes.errors import ContainerRefused, PodmanUnavailable
+from raytes.models import TesExecutor
+from raytes.runner.cgroup import Cgroup, Usage
+from raytes.runner.control import Control
+from raytes.runner.mounts import Bind
+from raytes.runner.podman import Attachment, ContainerState, Engine
+from raytes.runner.report import Report
+from raytes.runner.stdio import Streams, unwritable
+from raytes.runner.streams import Output, StdinPump, Tail, read_outputs
+
+_CPU_PERIOD: Final = 100_000  # microseconds
+_FIRST_POLL: Final = 0.003  # seconds
+_LAST_POLL: Final = 0.25  # seconds
+_REMOVAL_ATTEMPTS: Final = 20
+_NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # as a shell has it
+
+# Podman's own words for a program that isn't there, or that can't be executed. `exec` tells it
+# from a directory or a mount of which the runtime says the same.
+_PROGRAM_MISSING: Final = re.compile(
+    r"exec.*attempted to invoke a command that was not found", re.S
+)
+_PROGRAM_REFUSED: Final = re.compile(r"(exec|open executable).*OCI.* permission denied", re.S)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a container may use."""
+
+    cpu_cores: int
+    memory: int  # bytes; no swap on top
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """What all containers of an attempt have in common."""
+
+    name: str
+    labels: Mapping[str, str]
+    limits: Limits
+    network: str
+    stop_grace: float  # seconds
+    log_tail_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How an executor has ended."""
+
+    exit_code: int
+    out_of_memory: bool
+    usage: Usage
+
+
+class Execution:
+    """An executor in the middle of being run."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        executor: TesExecutor,
+        sandbox: Sandbox,
+        binds: Sequence[Bind],
+        streams: Streams,
+        report: Report,
+        control: Control,
+    ) -> None:
+        self._engine = engine
+        self._executor = executor
+        self._sandbox = sandbox
+        self._streams = streams
+        self._report = report
+        self._control = control
+        self._stdout = Output(Tail(sandbox.log_tail_bytes), streams.stdout)
+        self._stderr = Output(Tail(sandbox.log_tail_bytes), streams.stderr)
+        self.container, warnings = engine.create(
+            specification(executor, sandbox, binds, with_stdin=streams.stdin is not None)
+        )
+        for warning in warnings:
+            report.line(f"podman warns: {warning}")
+
+    def run(self) -> Result:
+        """Run the program to its end.
+
+        Raises:
+            Canceled: the attempt was told to end; the container has been killed.
+            ContainerRefused: Podman can't run it (not: a program that is missing).
+            PodmanUnavailable: the node's Podman went away.
+            SystemFault: a file for stdout or stderr can't be written.
+        """
+        with self._control.killing(self._kill):
+            try:
+                self._engine.initialize(self.container)
+            except ContainerRefused as refusal:
+                return self._never_began(refusal)
+            cgroup = Cgroup(self._engine.inspect(self.container).pid)
+            with self._attached() as attachment:
+                self._engine.start(self.container)
+                index = self._report.executor_started(self._stdout.tail, self._stderr.tail)
+                if self._control.stop.is_set():  # its kill may have come too early
+                    self._kill()
+                self._read(attachment, index)
+                usage = cgroup.usage()
+                state = self._await_end(attachment)
+        self._report.executor_ended(index, state.exit_code)
+        self._control.check()
+        killed = state.exit_code == 128 + signal.SIGKILL
+        out_of_memory = killed and (bool(usage.memory_kills) or state.oom_killed)
+        return Result(state.exit_code, out_of_memory, usage)
+
+    def remove(self) -> None:
+        """Remove the container, whatever state it is in.
+
+        Raises:
+            PodmanUnavailable: Podman doesn't answer; a sweep will find the container.
+        """
+        remove_container(self._engine, self.container)
+
+    @contextlib.contextmanager
+    def _attached(self) -> Iterator[Attachment]:
+        with contextlib.ExitStack() as stack:
+            attachment = self._engine.attach(self.container)
+            stack.callback(attachment.close)
+            if self._streams.stdin is not None:
+                pump = StdinPump(self._engine.attach_stdin(self.container), self._streams.stdin)
+                pump.start()
+                stack.callback(pump.end)
+            yield attachment
+
+    def _read(self, attachment: Attachment, index: int) -> None:
+        try:
+            read_outputs(
+                attachment, self._stdout, self._stderr, lambda: self._report.written(index)
+            )
+        except OSError as error:
+            raise unwritable(error) from error
+
+    def _await_end(self, attachment: Attachment) -> ContainerState:
+        delay = _FIRST_POLL
+        while not (state := self._engine.inspect(self.container)).ended:
+            if attachment.service_died:
+                raise PodmanUnavailable(
+                    "the node's Podman service went away while a container ran, and what "
+                    "the container wrote since then is lost"
+                )
+            time.sleep(delay)
+            delay = min(2 * delay, _LAST_POLL)
+        return state
+
+    def _never_began(self, refusal: ContainerRefused) -> Result:
+        if _PROGRAM_MISSING.search(str(refusal)):
+            exit_code, what = _NOT_FOUND, "is not in the image"
+        elif _PROGRAM_REFUSED.search(str(refusal)):
+            exit_code, what = _NOT_EXECUTABLE, "can't be executed"
+        else:
+            raise refusal
+        index = self._report.executor_started(self._stdout.tail, self._stderr.tail)
+        program = shlex.quote(self._executor.command[0])
+        self._stderr.write(f"{program} {what}: {refusal}\n".encode())
+        self._report.executor_ended(index, exit_code)
+        return Result(exit_code, out_of_memory=False, usage=Usage())
+
+    def _kill(self) -> None:
+        if self._sandbox.stop_grace == 0:
+            self._signal("KILL")
+            return
+        self._signal("TERM")
+        later = threading.Timer(self._sandbox.stop_grace, self._signal, ["KILL"])
+        later.daemon = True
+        later.start()
+
+    def _signal(self, name: str) -> None:
+        # The thread that runs the container notices a Podman that is gone, and says so.
+        with contextlib.suppress(PodmanUnavailable):
+            self._engine.kill(self.container, name)
+
+
+def specification(
+    executor: TesExecutor, sandbox: Sandbox, binds: Sequence[Bind], *, with_stdin: bool
+) -> dict[str, Any]:
+    """The container of an executor, as Podman's SpecGenerator."""
+    limits = sandbox.limits
+    wanted: dict[str, Any] = {
+        "name": sandbox.name,
+        "image": executor.image,
+        "entrypoint": [],
+        "command": executor.command,
+        "env": executor.env or {},
+        "labels": dict(sandbox.labels),
+        "mounts": [_mount(bind) for bind in binds],
+        "stdin": with_stdin,
+        "terminal": False,
+        "no_new_privileges": True,
+        "httpproxy": False,  # a proxy's URL may hold the service's credentials
+        "systemd": "false",
+        # Attached to; a log of Podman's own would fill the disk a second time.
+        "log_configuration": {"driver": "none"},
+        "resource_limits": {
+            "cpu": {"quota": limits.cpu_cores * _CPU_PERIOD, "period": _CPU_PERIOD},
+            "memory": {"limit": limits.memory, "swap": limits.memory},
+        },
+    }
+    if executor.workdir:
+        wanted |= {"work_dir": executor.workdir, "create_working_dir": True}
+    if sandbox.network != "default":
+        wanted["netns"] = {"nsmode": sandbox.network}
+    return wanted
+
+
+def remove_container(engine: Engine, container: str) -> None:
+    """Remove a container, whatever state it is in.
+
+    Raises:
+        PodmanUnavailable, ContainerRefused: Podman can't.
+    """
+    for attempt in range(_REMOVAL_ATTEMPTS):
+        try:
+            engine.remove(container)
+            return
+        except ContainerRefused:
+            # It is ending by itself at this moment, and Podman stumbles over that.
+            if attempt == _REMOVAL_ATTEMPTS - 1:
+                raise
+            time.sleep(_FIRST_POLL * 2 ** min(attempt, 6))
+
+
+def _mount(bind: Bind) -> dict[str, Any]:
+    access = "rw" if bind.writable else "ro"
+    return {
+        "type": "bind",
+        "source": str(bind.source),
+        "destination": bind.destination,
+        "options": ["rbind", "rprivate", access],
+    }

@@ -1,0 +1,138 @@
+"""The files of images that a task's own mounts would hide, or that its outputs lie among.
+
+The parent of a FILE output is mounted from scratch. If the image has files there, they are copied
+into it first, so that they stay visible. Where they are too many, and at `/`, nothing can be
+mounted: such an output is created in the container's own file system, taken out of it
+when its executor has ended, and put into the next one's.
+"""
+
+import enum
+import posixpath
+import tarfile
+import tempfile
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from raytes.models import TesOutput
+from raytes.runner.mounts import Bind, normal
+from raytes.runner.podman import Engine, Image, NotFound
+from raytes.runner.wildcards import has_wildcards, literal, path_matches
+
+_MAX_BYTES: Final = 64 * 2**20
+_MAX_FILES: Final = 5_000
+
+
+class _Contents(enum.Enum):
+    """What an image has in a directory."""
+
+    NOTHING = enum.auto()
+    SOME = enum.auto()
+    TOO_MUCH = enum.auto()
+
+
+class ImageFiles:
+    """What images have in directories, looked up once per image and directory."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], _Contents] = {}
+
+    def copy_up(
+        self,
+        engine: Engine,
+        image: Image,
+        parents: Mapping[str, Path],
+        labels: Mapping[str, str],
+    ) -> set[str]:
+        """Copy what an image has in directories to where these will be mounted from.
+
+        Returns the directories in which it has too much for that.
+
+        Raises:
+            PodmanUnavailable, ContainerRefused: the image can't be looked into.
+        """
+        known = {path: self._known.get((image.id, path), _Contents.SOME) for path in parents}
+        wanted = sorted(path for path in known if known[path] is _Contents.SOME)
+        if wanted:
+            specification = {"image": image.id, "entrypoint": [], "command": ["-"]}
+            container, _ = engine.create({**specification, "labels": dict(labels)})
+            try:
+                for path in wanted:
+                    known[path] = _extract(engine, container, path, parents[path])
+                    self._known[image.id, path] = known[path]
+            finally:
+                engine.remove(container)
+        return {path for path in known if known[path] is _Contents.TOO_MUCH}
+
+
+class InImageOutputs:
+    """The outputs of a task that lie in its containers' own file systems."""
+
+    def __init__(self, engine: Engine, outputs: Iterable[TesOutput], scratch: Path) -> None:
+        self._engine = engine
+        self._outputs = list(outputs)
+        self._scratch = scratch
+        self._kept: dict[str, Path] = {}
+
+    @property
+    def binds(self) -> list[Bind]:
+        """Where what was taken out lies on the node, as if it were mounted."""
+        return [Bind(source, path, writable=False) for path, source in self._kept.items()]
+
+    def put(self, container: str) -> None:
+        """Put what earlier executors made into a container that hasn't been started."""
+        for path, source in self._kept.items():
+            with tempfile.TemporaryFile(dir=self._scratch) as file:
+                with tarfile.open(fileobj=file, mode="w") as archive:
+                    archive.add(source, arcname=path.lstrip("/"))
+                file.seek(0)
+                self._engine.write_archive(container, "/", file)
+
+    def take(self, container: str) -> None:
+        """Take what is there of the outputs out of a container that has ended."""
+        for path in self._paths(container):
+            parent = self._scratch / "in-image"
+            parent.mkdir(exist_ok=True)
+            target = Path(tempfile.mkdtemp(dir=parent))
+            with suppress(NotFound):
+                with self._engine.read_archive(container, path) as archive:
+                    archive.extractall(target, filter=_plain)  # noqa: S202
+                self._kept[path] = target / posixpath.basename(path)
+
+    def _paths(self, container: str) -> Iterable[str]:
+        for output in self._outputs:
+            if has_wildcards(output.path):
+                for path in self._engine.changes(container):
+                    if path_matches(path, output.path):
+                        yield path
+            else:
+                yield normal(literal(output.path))
+
+
+def _extract(engine: Engine, container: str, path: str, target: Path) -> _Contents:
+    """Copy a directory of a container."""
+    found, size = 0, 0
+    name = posixpath.basename(path)
+    try:
+        with engine.read_archive(container, path) as archive:
+            for member in archive:
+                below = posixpath.relpath(member.name.strip("/"), name)
+                if below == ".":
+                    continue
+                found, size = found + 1, size + member.size
+                if found > _MAX_FILES or size > _MAX_BYTES:
+                    return _Contents.TOO_MUCH
+                member.name = below
+                archive.extract(member, target, filter=_plain)
+    except NotFound:
+        return _Contents.NOTHING
+    return _Contents.SOME if found else _Contents.NOTHING
+
+
+def _plain(member: tarfile.TarInfo, target: str) -> tarfile.TarInfo | None:
+    """What may be extracted: no devices, nothing outside of the target; modes as they are."""
+    if not (member.isfile() or member.isdir() or member.issym() or member.islnk()):
+        return None
+    safe = tarfile.tar_filter(member, target)
+    return safe.replace(mode=member.mode & 0o777, deep=False)

@@ -1,0 +1,350 @@
+"""The engine: a thin typed layer over Podman's own REST API on a unix socket.
+
+Only what Podman 4.x and 5.x share is used (`/v4.0.0/libpod/…`). Each call opens its own
+connection, so that an `Engine` can be used from every thread.
+"""
+
+import http.client
+import json
+import os
+import select
+import socket
+import sys
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final, cast
+from urllib.parse import quote, urlencode
+
+from raytes.errors import ContainerRefused, PodmanUnavailable, SystemFault
+
+_API: Final = "/v4.0.0/libpod"
+_BUFFER: Final = 256 * 2**10  # bytes
+_TIMEOUT: Final = 120.0  # seconds without a byte; a pull says something far more often
+
+
+class NotFound(ContainerRefused):
+    """What was asked for (image, container, path in it) isn't there."""
+
+
+class Conflict(ContainerRefused):
+    """The container is in a state in which this can't be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerState:
+    """What Podman says of a container."""
+
+    status: str  # created, initialized, running, stopping, stopped, exited …
+    exit_code: int
+    oom_killed: bool
+    pid: int  # of the program on the node, 0 if there is none
+    image_id: str
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ("exited", "stopped")
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What Podman says of an image on the node."""
+
+    id: str
+    digest: str
+    entrypoint: tuple[str, ...]
+
+
+class Engine:
+    """A Podman API service, by the path of its socket."""
+
+    def __init__(self, address: Path) -> None:
+        self.address = address
+
+    def ping(self) -> bool:
+        """Whether the service answers."""
+        try:
+            return self._call("GET", "/_ping", timeout=5.0) == b"OK"
+        except SystemFault:
+            return False
+
+    # Images
+
+    def has_image(self, name: str) -> bool:
+        """Whether an image is on the node, by name or id."""
+        try:
+            self._call("GET", f"/images/{_quote(name)}/exists")
+        except NotFound:
+            return False
+        return True
+
+    def inspect_image(self, name: str) -> Image:
+        """What Podman knows of an image on the node; raises NotFound."""
+        document = self._json("GET", f"/images/{_quote(name)}/json")
+        config = document.get("Config") or {}
+        return Image(
+            id=document["Id"],
+            digest=document.get("Digest") or f"sha256:{document['Id']}",
+            entrypoint=tuple(config.get("Entrypoint") or ()),
+        )
+
+    def pull(self, reference: str) -> Iterator[str]:
+        """Pull an image; yields the registry's progress lines.
+
+        Raises:
+            ContainerRefused: with the registry's own words.
+            PodmanUnavailable: the service went away.
+        """
+        query = {"reference": reference, "policy": "always"}
+        with self._open("POST", "/images/pull", query) as response:
+            for line in response:
+                event = json.loads(line)
+                if event.get("error"):
+                    raise ContainerRefused(event["error"])
+                if event.get("stream"):
+                    yield event["stream"].strip()
+
+    # Containers
+
+    def create(self, specification: Mapping[str, Any]) -> tuple[str, list[str]]:
+        """Create a container from Podman's SpecGenerator; returns its id and Podman's warnings."""
+        created = self._json("POST", "/containers/create", body=specification)
+        return created["Id"], created.get("Warnings") or []
+
+    def start(self, container: str) -> None:
+        """Start a container; raises ContainerRefused with the runtime's words."""
+        self._call("POST", f"/containers/{container}/start")
+
+    def inspect(self, container: str) -> ContainerState:
+        """The container's state now; raises NotFound."""
+        document = self._json("GET", f"/containers/{container}/json")
+        state = document["State"]
+        return ContainerState(
+            status=state["Status"],
+            exit_code=state["ExitCode"],
+            oom_killed=state["OOMKilled"],
+            pid=state["Pid"],
+            image_id=document["Image"],
+        )
+
+    def kill(self, container: str, signal: str = "KILL") -> None:
+        """Send a signal to PID 1 of a container; one that has ended is no error."""
+        try:
+            self._call("POST", f"/containers/{container}/kill", {"signal": signal})
+        except (NotFound, Conflict):
+            return
+
+    def remove(self, container: str) -> None:
+        """Remove a container and its anonymous volumes, running or not; none is no error."""
+        query = {"force": "true", "v": "true", "timeout": "0", "ignore": "true"}
+        try:
+            self._call("DELETE", f"/containers/{container}", query)
+        except NotFound:
+            return
+
+    def containers(self, labels: Iterable[str]) -> list[dict[str, Any]]:
+        """Podman's list entries of all containers that carry the labels (`key=value`)."""
+        filters = json.dumps({"label": list(labels)})
+        query = {"all": "true", "filters": filters}
+        return cast(list[dict[str, Any]], self._json("GET", "/containers/json", query))
+
+    def initialize(self, container: str) -> None:
+        """Let the runtime prepare a container up to its program; it is then to be attached to.
+
+        Raises:
+            ContainerRefused: with the runtime's words, also where the program is missing.
+        """
+        # Attaching or starting would do this too, but attaching hangs where this is refused.
+        self._call("POST", f"/containers/{container}/init")
+
+    def attach(self, container: str) -> "Attachment":
+        """Attach to what an initialized container will write."""
+        return self._attach(container, {"stdout": "true", "stderr": "true"})
+
+    def attach_stdin(self, container: str) -> "Attachment":
+        """Attach to the stdin of an initialized container.
+
+        A connection of its own, because Podman reports a program that doesn't read its stdin
+        to the end as a line of stderr.
+        """
+        return self._attach(container, {"stdin": "true", "stdout": "false", "stderr": "false"})
+
+    def _attach(self, container: str, streams: Mapping[str, str]) -> "Attachment":
+        # Without the empty detachKeys, ctrl-p ctrl-q in binary data would end the stream.
+        query = urlencode({"stream": "true", "detachKeys": "", **streams})
+        connection = _Connection(self.address, _TIMEOUT)
+        try:
+            connection.request(
+                "POST",
+                f"{_API}/containers/{container}/attach?{query}",
+                headers={"Connection": "Upgrade", "Upgrade": "tcp"},
+            )
+            return Attachment(connection.sock)
+        except OSError as error:
+            connection.close()
+            raise PodmanUnavailable(
+                f"the Podman service at {self.address} went away while attaching: {error!r}"
+            ) from error
+
+    # Files of a container
+
+    @contextmanager
+    def read_archive(self, container: str, path: str) -> Iterator[tarfile.TarFile]:
+        """A path of a container as a tar stream; raises NotFound."""
+        with (
+            self._open("GET", f"/containers/{container}/archive", {"path": path}) as response,
+            tarfile.open(fileobj=cast(IO[bytes], response), mode="r|") as archive,
+        ):
+            yield archive
+
+    def write_archive(self, container: str, path: str, archive: IO[bytes]) -> None:
+        """Unpack a tar stream into a directory of a container."""
+        query = {"path": path, "copyUIDGID": "true"}
+        self._call("PUT", f"/containers/{container}/archive", query, body=archive)
+
+    def changes(self, container: str) -> list[str]:
+        """The paths that were added or changed in a container's own filesystem."""
+        changes = self._json("GET", f"/containers/{container}/changes") or []
+        return [change["Path"] for change in changes if change["Kind"] != 2]
+
+    # The wire
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: IO[bytes] | bytes | None = None,
+        timeout: float = _TIMEOUT,
+    ) -> bytes:
+        with self._open(method, path, query, body, timeout) as response:
+            return response.read()
+
+    def _json(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> Any:
+        encoded = None if body is None else json.dumps(body).encode()
+        return json.loads(self._call(method, path, query, encoded))
+
+    @contextmanager
+    def _open(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: IO[bytes] | bytes | None = None,
+        timeout: float = _TIMEOUT,
+    ) -> Iterator[http.client.HTTPResponse]:
+        connection = _Connection(self.address, timeout)
+        kind = "application/json" if isinstance(body, bytes) else "application/x-tar"
+        target = f"{_API}{path}?{urlencode(query)}" if query else f"{_API}{path}"
+        try:
+            connection.request(method, target, body, {"Content-Type": kind} if body else {})
+            response = connection.getresponse()
+            if response.status >= 400:
+                raise _refusal(response.status, response.read())
+            yield response
+        except (OSError, http.client.HTTPException) as error:
+            raise PodmanUnavailable(
+                f"the Podman service at {self.address} went away during {method} {path}: {error!r}"
+            ) from error
+        finally:
+            connection.close()
+
+
+class Attachment:
+    """Streams of a container over a hijacked connection."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._reader = connection.makefile("rb", buffering=_BUFFER)
+        # Notices the end of the service, which the end of the stream alone can't tell from the
+        # end of a program, or from one that has closed its stdout and goes on.
+        self._service = _peer(connection)
+        try:
+            self._accept()
+        except BaseException:
+            self.close()
+            raise
+
+    def _accept(self) -> None:
+        status = int(self._reader.readline().partition(b" ")[2][:3] or b"500")
+        while self._reader.readline().strip():
+            pass
+        if status >= 400:
+            raise _refusal(status, self._reader.read())
+        self._socket.settimeout(None)
+
+    def frames(self) -> Iterator[tuple[int, bytes]]:
+        """What the program writes: (1 for stdout or 2 for stderr, bytes), until both are closed."""
+        try:
+            while len(header := self._reader.read(8)) == 8:
+                yield header[0], self._reader.read(int.from_bytes(header[4:], "big"))
+        except (OSError, ValueError):  # reset, or closed by `close`
+            return
+
+    def write(self, data: bytes) -> None:
+        """Write to the program's stdin; raises OSError when nobody will read it any more."""
+        self._socket.sendall(data)
+
+    def end_stdin(self) -> None:
+        """Close the program's stdin."""
+        self._socket.shutdown(socket.SHUT_WR)
+
+    @property
+    def service_died(self) -> bool:
+        """Whether the service that carried these streams has ended."""
+        return self._service is not None and bool(select.select([self._service], [], [], 0)[0])
+
+    def close(self) -> None:
+        """Let go of the streams; a blocked `write` or `frames` returns."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        if self._service is not None:
+            os.close(self._service)
+            self._service = None
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    sock: socket.socket
+
+    def __init__(self, address: Path, timeout: float) -> None:
+        super().__init__("podman", timeout=timeout)
+        self._address = address
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._address))
+
+
+def _peer(connection: socket.socket) -> int | None:
+    """A pidfd of the process at the other end, if it is one of this machine's."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    pid = int.from_bytes(credentials[:4], sys.byteorder)
+    try:
+        return os.pidfd_open(pid) if pid > 0 else None
+    except OSError:
+        return None
+
+
+def _refusal(status: int, body: bytes) -> SystemFault:
+    try:
+        message = json.loads(body)["message"]
+    except (ValueError, KeyError, TypeError):
+        message = body.decode(errors="replace").strip() or f"HTTP status {status}"
+    kind = {404: NotFound, 409: Conflict}.get(status, ContainerRefused)
+    return kind(message)
+
+
+def _quote(name: str) -> str:
+    return quote(name, safe="")

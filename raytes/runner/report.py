@@ -1,0 +1,148 @@
+"""What is said of an attempt while it is run: its log, as a series of updates."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+from raytes.attempt import Tails, Update
+from raytes.models import TesExecutorLog, TesFileType, TesOutputFileLog, TesState, TesTaskLog
+from raytes.runner.streams import Tail
+
+_TAILS_EVERY: Final = 1.0  # seconds
+_FIRST_TAILS_AFTER: Final = 0.02  # seconds; what is written together is sent together
+_RUNNING: Final = -1  # the exit code of an executor that has none yet
+
+Send = Callable[[Update], None]
+
+
+def now() -> str:
+    """The time in RFC 3339, in UTC with milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Report:
+    """Collects what happens in an attempt and sends it; may be used from several threads.
+
+    Changes of state are sent at once, and what was said before them with them. Tails are sent
+    at most once a second, and only if they have changed.
+    """
+
+    def __init__(self, task_id: str, attempt: int, send: Send) -> None:
+        self._task_id = task_id
+        self._attempt = attempt
+        self._send = send
+        self._lock = threading.RLock()
+        self._seq = 0
+        self._log = TesTaskLog(logs=[], outputs=[], start_time=now(), metadata={})
+        self._lines: list[str] = []
+        self._tails: dict[int, tuple[Tail, Tail]] = {}
+        self._fresh_tails: set[int] = set()
+        self._ended: set[int] = set()
+        self._input_types: dict[int, TesFileType] = {}
+        self._output_types: dict[int, TesFileType] = {}
+        self._changed = threading.Event()
+        self._closing = threading.Event()
+        self._ticker: threading.Thread | None = None
+
+    def line(self, message: str) -> None:
+        """Add a line to the system log."""
+        with self._lock:
+            self._lines.append(f"{now()} {message}")
+
+    def metadata(self, **values: str) -> None:
+        """Add to the attempt's metadata."""
+        with self._lock:
+            self._log.metadata = {**(self._log.metadata or {}), **values}
+
+    def input_types(self, types: Mapping[int, TesFileType]) -> None:
+        """Tell what inputs turned out to be."""
+        with self._lock:
+            self._input_types |= types
+
+    def output(self, index: int, kind: TesFileType, files: list[TesOutputFileLog]) -> None:
+        """Tell what an output turned out to be, and what was stored of it."""
+        with self._lock:
+            self._output_types[index] = kind
+            self._log.outputs = [*self._log.outputs, *files]
+
+    def state(self, state: TesState) -> None:
+        """Tell that the attempt has come to a state that isn't its last."""
+        with self._lock:
+            self._send(self._update(state))
+
+    def executor_started(self, stdout: Tail, stderr: Tail) -> int:
+        """Tell that the next executor has started; returns its index."""
+        with self._lock:
+            index = len(self._log.logs)
+            started = TesExecutorLog(start_time=now(), exit_code=_RUNNING)
+            self._log.logs = [*self._log.logs, started]
+            self._tails[index] = (stdout, stderr)
+            if self._ticker is None:
+                self._ticker = threading.Thread(target=self._tick, name="tails", daemon=True)
+                self._ticker.start()
+            self._send(self._update(TesState.RUNNING if index == 0 else None))
+            return index
+
+    def written(self, index: int) -> None:
+        """Tell that an executor has written something."""
+        if index not in self._fresh_tails:
+            with self._lock:
+                self._fresh_tails.add(index)
+            self._changed.set()
+
+    def executor_ended(self, index: int, exit_code: int) -> None:
+        """Tell that an executor has ended; it is sent with whatever comes next."""
+        with self._lock:
+            log = self._log.logs[index].model_copy(
+                update={"end_time": now(), "exit_code": exit_code}
+            )
+            self._log.logs = [*self._log.logs[:index], log, *self._log.logs[index + 1 :]]
+            self._ended.add(index)
+            self._fresh_tails.add(index)
+
+    def last(self, state: TesState, *, retry: bool = False) -> Update:
+        """The attempt's last update. It isn't sent: it is what running the attempt returns."""
+        self._closing.set()
+        self._changed.set()
+        if self._ticker is not None:
+            self._ticker.join()
+        with self._lock:
+            self._log.end_time = now()
+            return self._update(state, retry=retry)
+
+    def _update(self, state: TesState | None, *, retry: bool = False) -> Update:
+        self._seq += 1
+        fresh, self._fresh_tails = self._fresh_tails, set()
+        lines, self._lines = tuple(self._lines), []
+        return Update(
+            task_id=self._task_id,
+            attempt=self._attempt,
+            seq=self._seq,
+            state=state,
+            log=self._log.model_copy(),
+            tails={index: self._tails_of(index) for index in sorted(fresh)},
+            system_logs=lines,
+            input_types=dict(self._input_types),
+            output_types=dict(self._output_types),
+            retry=retry,
+        )
+
+    def _tails_of(self, index: int) -> Tails:
+        stdout, stderr = self._tails[index]
+        ended = index in self._ended
+        return Tails(stdout.text(ended), stderr.text(ended))
+
+    def _tick(self) -> None:
+        sent = 0.0
+        while not self._closing.is_set():
+            self._changed.wait()
+            due = max(sent + _TAILS_EVERY - time.monotonic(), _FIRST_TAILS_AFTER)
+            if self._closing.wait(due):
+                return
+            self._changed.clear()
+            with self._lock:
+                if self._fresh_tails:
+                    self._send(self._update(None))
+            sent = time.monotonic()

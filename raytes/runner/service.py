@@ -1,0 +1,157 @@
+"""The node's Podman API service: the one that is there, else one of our own.
+
+A service of our own is shared by all runners of the node. Each holds a shared lock on a file for
+as long as it lives; a watcher beside the service waits for the exclusive lock, which it gets
+exactly when the last runner has gone, in whatever way, and then ends the service.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlparse
+
+from raytes.errors import PodmanUnavailable
+from raytes.runner.owner import locked
+from raytes.runner.podman import Engine
+
+_START_TIMEOUT: Final = 30.0  # seconds
+_POLL: Final = 0.02  # seconds
+
+# $1 socket, $2 the runners' lock file, $3 the service's log, $4 the instance's label. Whoever has
+# the exclusive lock may remove what this node's runners have left: there is none any more.
+_WATCHER: Final = """
+podman system service --time 0 "unix://$1" </dev/null >"$3" 2>&1 &
+flock --exclusive "$2" sh -c '
+    podman ps --all --quiet --filter "label=$4" | xargs --no-run-if-empty podman rm --force --time 0
+    kill "$1"; while kill -0 "$1" 2>/dev/null; do sleep 0.02; done; rm --force "$2" "$3"
+' - $! "$1" "$3" "$4" </dev/null >/dev/null 2>&1
+"""
+
+
+class PodmanService:
+    """The way to this node's Podman; alive until `release` or the process's end."""
+
+    def __init__(self, socket: Path | None, instance: str) -> None:
+        self._socket = socket
+        self._instance = instance
+        self._own: _OwnService | None = None
+
+    def engine(self) -> Engine:
+        """An engine that answers; starts the node's own service if there is none.
+
+        Raises:
+            PodmanUnavailable: there is no Podman, or it can't be started.
+        """
+        if self._own is not None:
+            return self._own.engine()
+        for address in self._usual_sockets():
+            if (engine := Engine(address)).ping():
+                return engine
+        if self._socket is not None:
+            raise PodmanUnavailable(
+                f"no Podman service answers at {self._socket}; start one with "
+                f"`podman system service --time 0 unix://{self._socket}`, or unset podman_socket"
+            )
+        own = _OwnService(self._instance)
+        engine = own.engine()
+        self._own = own
+        return engine
+
+    def release(self) -> None:
+        """Say that this runner needs the service no longer."""
+        if self._own is not None:
+            self._own.release()
+            self._own = None
+
+    def _usual_sockets(self) -> Iterator[Path]:
+        if self._socket is not None:
+            yield self._socket
+            return
+        named = urlparse(os.environ.get("CONTAINER_HOST", ""))
+        if named.scheme == "unix":
+            yield Path(named.path)
+        if os.geteuid() == 0:
+            yield Path("/run/podman/podman.sock")
+        elif runtime := os.environ.get("XDG_RUNTIME_DIR"):
+            yield Path(runtime) / "podman/podman.sock"
+
+
+class _OwnService:
+    def __init__(self, instance: str) -> None:
+        if not all(map(shutil.which, ("podman", "flock", "setsid"))):
+            raise PodmanUnavailable(
+                "this node has no Podman; install it (`apt-get install podman`), or point "
+                "podman_socket at the socket of one that runs"
+            )
+        self._directory = runtime_directory(instance)
+        self._label = f"raytes.instance={instance}"
+        self._engine = Engine(self._directory / "podman.sock")
+        self._users = os.open(
+            self._directory / "users.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
+        # Before the first look at the socket: a service that is being ended isn't one.
+        fcntl.flock(self._users, fcntl.LOCK_SH)
+
+    def engine(self) -> Engine:
+        if not self._engine.ping():
+            with locked(self._directory / "start.lock"):
+                if not self._engine.ping():
+                    self._start()
+        return self._engine
+
+    def _start(self) -> None:
+        # Between its socket, made first, and its first answer a service would be started twice.
+        self._engine.address.unlink(missing_ok=True)
+        log = self._directory / "service.log"
+        arguments = (self._engine.address, self._directory / "users.lock", log, self._label)
+        # A child of nobody's: Ray ends the children of a worker that ends.
+        subprocess.run(
+            ["setsid", "--fork", "sh", "-c", _WATCHER, "raytes-podman", *map(str, arguments)],
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+        )
+        deadline = time.monotonic() + _START_TIMEOUT
+        while not self._engine.ping():
+            if time.monotonic() > deadline:
+                words = log.read_text(errors="replace")[-2000:] if log.exists() else ""
+                raise PodmanUnavailable(
+                    f"`podman system service` did not answer within {_START_TIMEOUT:.0f} seconds "
+                    f"on this node: {words.strip() or 'it said nothing'}"
+                )
+            time.sleep(_POLL)
+
+    def release(self) -> None:
+        os.close(self._users)
+
+
+def runtime_directory(instance: str) -> Path:
+    """This node's directory for the sockets and locks of a service instance, made if needed.
+
+    Short, because the path of a unix socket has at most 108 bytes.
+
+    Raises:
+        PodmanUnavailable: somebody else owns the directory.
+    """
+    name = f"raytes-{hashlib.sha256(instance.encode()).hexdigest()[:12]}"
+    uid = os.geteuid()
+    own = Path(f"/run/user/{uid}") if uid else Path("/run")
+    if not os.access(own, os.W_OK):
+        own, name = Path(tempfile.gettempdir()), f"{name}-{uid}"
+    directory = own / name
+    directory.mkdir(mode=0o700, exist_ok=True)
+    status = directory.lstat()
+    if status.st_uid != uid or status.st_mode & 0o077 or directory.is_symlink():
+        raise PodmanUnavailable(
+            f"{directory} belongs to somebody else, or others may enter it; remove it"
+        )
+    return directory

@@ -1,0 +1,66 @@
+"""What dead runners left on this node, found and removed."""
+
+import os
+import shutil
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+from raytes.config import Settings
+from raytes.runner.owner import claim_dead, is_alive
+from raytes.runner.podman import Engine
+from raytes.runner.service import PodmanService
+
+
+def sweep(settings: Settings, instance: str) -> list[str]:
+    """Remove an instance's containers and scratch on this node that no living runner owns.
+
+    Returns a line for each thing that was removed.
+
+    Raises:
+        PodmanUnavailable: Podman doesn't answer.
+    """
+    service = PodmanService(settings.podman_socket, instance)
+    try:
+        removed = _sweep_containers(service.engine(), instance)
+    finally:
+        service.release()
+    for directory in claim_dead(instance_directory(settings, instance)):
+        remove_tree(directory)
+        removed.append("a scratch directory")
+    return removed
+
+
+def instance_directory(settings: Settings, instance: str) -> Path:
+    """Where this node keeps what the runners of a service instance own."""
+    return settings.scratch / instance
+
+
+def remove_tree(directory: Path) -> None:
+    """Remove a directory of scratch, also what a container's users made in it."""
+    with suppress(FileNotFoundError, PermissionError):
+        shutil.rmtree(directory)
+    if directory.exists() and os.geteuid() != 0:
+        unshare("rm", "--recursive", "--force", "--", str(directory))
+    if directory.exists():
+        shutil.rmtree(directory)
+
+
+def unshare(*command: str) -> None:
+    """Run a command as the root of rootless Podman's user namespace.
+
+    There the files of a container's users, which belong to subordinate ids, can be touched.
+    """
+    subprocess.run(
+        ["podman", "unshare", *command], check=False, stdin=subprocess.DEVNULL, capture_output=True
+    )
+
+
+def _sweep_containers(engine: Engine, instance: str) -> list[str]:
+    removed: list[str] = []
+    for container in engine.containers([f"raytes.instance={instance}"]):
+        labels = container["Labels"]
+        if not is_alive(Path(labels.get("raytes.owner", ""))):
+            engine.remove(container["Id"])
+            removed.append(f"container {container['Id'][:12]} of task {labels.get('raytes.task')}")
+    return removed

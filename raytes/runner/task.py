@@ -1,0 +1,308 @@
+"""The life of a task on a node, from its inputs to its outputs."""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from raytes.attempt import Assignment, Update
+from raytes.config import GB, Settings
+from raytes.errors import Canceled, MissingOutput, RaytesError, SystemFault
+from raytes.models import TesExecutor, TesState, TesTask
+from raytes.runner.beneath import Namespace
+from raytes.runner.control import Control
+from raytes.runner.executor import Execution, Limits, Result, Sandbox
+from raytes.runner.image_files import ImageFiles, InImageOutputs
+from raytes.runner.images import require_image
+from raytes.runner.inputs import find_originals, make_directories, stage_in
+from raytes.runner.mounts import Bind, MountPlan, Original, plan_mounts
+from raytes.runner.outputs import find_output, store_output
+from raytes.runner.owner import lock_of, owned_directory
+from raytes.runner.podman import Engine, Image
+from raytes.runner.report import Report, Send
+from raytes.runner.service import PodmanService, runtime_directory
+from raytes.runner.stdio import open_streams, written_streams
+from raytes.runner.sweep import instance_directory, remove_tree, unshare
+from raytes.storage import Storage
+
+_SIGNAL_BASE: Final = 128  # an exit code above it is a signal's number on top
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What the attempts on a node have in common."""
+
+    name: str
+    settings: Settings
+    instance: str
+    podman: PodmanService
+    storage: Storage
+    image_files: ImageFiles
+
+
+class ExecutorFailed(RaytesError):
+    """An executor has ended in an error that isn't to be ignored."""
+
+    failure_reason = "executor_error"
+
+
+def run_attempt(assignment: Assignment, node: Node, send: Send, control: Control) -> Update:
+    """Run one attempt at a task, from its inputs to its outputs, and leave nothing behind.
+
+    What happens is said to `send` while it does; the last update is returned. It has state
+    QUEUED where the attempt was stopped with the service and the task is to be run again.
+    """
+    report = Report(assignment.task_id, assignment.attempt, send)
+    report.metadata(node=node.name, attempt=str(assignment.attempt))
+    report.state(TesState.INITIALIZING)
+    try:
+        with _scratch(assignment, node) as scratch:
+            _Attempt(assignment, node, report, control, scratch).run()
+    except ExecutorFailed as failure:
+        return _failed(report, failure, TesState.EXECUTOR_ERROR)
+    except Canceled:
+        if control.canceled:
+            report.line("the task was canceled")
+            return report.last(TesState.CANCELED)
+        report.line("the service stopped; the task will be run again")
+        return report.last(TesState.QUEUED, retry=True)
+    except SystemFault as fault:
+        return _failed(report, fault, TesState.SYSTEM_ERROR, retry=fault.transient)
+    except Exception as error:
+        report.metadata(failure_reason="internal_error")
+        report.line(f"an internal error of the runner: {error!r}")
+        return report.last(TesState.SYSTEM_ERROR, retry=True)
+    return report.last(TesState.COMPLETE)
+
+
+class _Attempt:
+    def __init__(
+        self,
+        assignment: Assignment,
+        node: Node,
+        report: Report,
+        control: Control,
+        scratch: Path,
+    ) -> None:
+        self._assignment = assignment
+        self._task: TesTask = assignment.task
+        self._node = node
+        self._report = report
+        self._control = control
+        self._scratch = scratch
+        self._engine: Engine = node.podman.engine()
+
+    def run(self) -> None:
+        """The steps of a task."""
+        with self._timed("pull"):
+            images = self._pull_images()
+        with self._timed("stage_in"):
+            plan = self._stage_in(images)
+        with self._timed("run"):
+            visible, failure = self._run_executors(plan)
+        with self._timed("stage_out"):
+            self._stage_out(visible, failure)
+        if failure is not None:
+            raise failure
+
+    def _pull_images(self) -> dict[str, Image]:
+        images: dict[str, Image] = {}
+        policy = self._node.settings.pull_policy
+        locks = runtime_directory(self._node.instance)
+        for name in dict.fromkeys(executor.image for executor in self._task.executors):
+            self._control.check()
+            images[name] = require_image(self._engine, name, policy, locks, self._control.stop)
+        digests = " ".join(f"{name}@{image.digest}" for name, image in images.items())
+        self._report.metadata(images=digests)
+        return images
+
+    def _stage_in(self, images: Mapping[str, Image]) -> MountPlan:
+        originals = find_originals(self._task, self._node.storage, self._node.settings)
+        plan = self._plan(images, originals)
+        types = stage_in(self._task, plan, originals, self._node.storage, self._control.stop)
+        self._report.input_types(types)
+        self._control.check()
+        return plan
+
+    def _plan(self, images: Mapping[str, Image], originals: Mapping[int, Original]) -> MountPlan:
+        """Plan the mounts, and fill those that would hide files of an image with these."""
+        plan = plan_mounts(self._task, self._scratch, originals)
+        make_directories(plan)
+        crowded: set[str] = set()
+        # The first executor's image last: its files stay where several have the same.
+        for image in reversed(list(images.values())):
+            crowded |= self._node.image_files.copy_up(
+                self._engine, image, plan.parents, self._labels("image")
+            )
+        if not crowded:
+            return plan
+        remove_tree(self._scratch / "mounts")
+        plan = plan_mounts(self._task, self._scratch, originals, crowded)
+        make_directories(plan)
+        for image in reversed(list(images.values())):
+            self._node.image_files.copy_up(self._engine, image, plan.parents, self._labels("image"))
+        return plan
+
+    def _run_executors(self, plan: MountPlan) -> tuple[list[Bind], ExecutorFailed | None]:
+        """Run the executors; returns what is to be seen of the containers' paths on the node."""
+        outputs = [
+            output for i, output in enumerate(self._task.outputs or []) if i in plan.in_image
+        ]
+        in_image = InImageOutputs(self._engine, outputs, self._scratch)
+        streams: list[Bind] = []
+        for number, executor in enumerate(self._task.executors):
+            self._control.check()
+            written = written_streams(executor, plan)
+            visible = [*plan.binds, *streams, *in_image.binds]
+            with open_streams(executor, plan, visible) as files:
+                # What this one is about to write is mounted only in those that follow.
+                paths = {bind.destination for bind in written}
+                others = [bind for bind in streams if bind.destination not in paths]
+                execution = Execution(
+                    self._engine, executor, self._sandbox(number),
+                    [*plan.binds, *others], files, self._report, self._control,
+                )  # fmt: skip
+                try:
+                    in_image.put(execution.container)
+                    result = execution.run()
+                    in_image.take(execution.container)
+                finally:
+                    execution.remove()
+            streams = [*others, *written]
+            failure = self._judge(number, executor, result)
+            if failure is not None:
+                break
+        else:
+            failure = None
+        return [*plan.binds, *streams, *in_image.binds], failure
+
+    def _judge(self, number: int, executor: TesExecutor, result: Result) -> ExecutorFailed | None:
+        """What the end of an executor means for the task."""
+        self._report.metadata(**_usage_of(number, result))
+        if result.exit_code == 0:
+            return None
+        words = f"executor {number} ended with exit code {result.exit_code}"
+        if result.exit_code > _SIGNAL_BASE:
+            words += _signal_words(result.exit_code - _SIGNAL_BASE)
+        if executor.ignore_error:
+            self._report.line(f"{words}, which is ignored (ignore_error)")
+            return None
+        failure = ExecutorFailed(words)
+        if result.out_of_memory:
+            failure = ExecutorFailed(
+                f"{words}: it needed more memory than the {self._memory / GB:g} GB that the task "
+                "is allowed; ask for more with resources.ram_gb"
+            )
+            failure.failure_reason = "out_of_memory"
+        return failure
+
+    def _stage_out(self, visible: Sequence[Bind], failure: ExecutorFailed | None) -> None:
+        self._control.check()
+        _make_readable(self._scratch)
+        namespace = Namespace(visible)
+        for i, output in enumerate(self._task.outputs or []):
+            self._control.check()
+            try:
+                found = find_output(output, namespace, self._report.line)
+            except MissingOutput as missing:
+                if failure is None and self._node.settings.missing_outputs == "error":
+                    raise
+                self._report.line(str(missing))
+                continue
+            if not found.entries:
+                self._report.line(f"the output {output.path} matches no file; nothing is stored")
+                continue
+            files = store_output(
+                output, found, self._node.storage, self._scratch, self._control.stop
+            )
+            self._report.output(i, found.type, files)
+
+    def _sandbox(self, number: int) -> Sandbox:
+        settings = self._node.settings
+        resources = self._task.resources
+        cpu_cores = resources.cpu_cores if resources and resources.cpu_cores else None
+        return Sandbox(
+            name=f"raytes-{self._assignment.task_id}-{self._assignment.attempt}-{number}",
+            labels=self._labels(str(number)),
+            limits=Limits(cpu_cores or settings.default_cpu_cores, self._memory),
+            network=settings.network,
+            stop_grace=settings.stop_grace,
+            log_tail_bytes=settings.log_tail_bytes,
+        )
+
+    @property
+    def _memory(self) -> int:
+        resources = self._task.resources
+        gigabytes = resources.ram_gb if resources and resources.ram_gb else None
+        return int((gigabytes or self._node.settings.default_ram_gb) * GB)
+
+    def _labels(self, executor: str) -> dict[str, str]:
+        return {
+            "raytes.instance": self._node.instance,
+            "raytes.service": self._node.settings.name,
+            "raytes.task": self._assignment.task_id,
+            "raytes.attempt": str(self._assignment.attempt),
+            "raytes.executor": executor,
+            "raytes.owner": str(lock_of(self._scratch)),
+        }
+
+    @contextlib.contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self._report.metadata(**{f"{step}_seconds": f"{time.monotonic() - start:.3f}"})
+
+
+@contextlib.contextmanager
+def _scratch(assignment: Assignment, node: Node) -> Iterator[Path]:
+    """The attempt's own directory; gone after this block."""
+    parent = instance_directory(node.settings, node.instance)
+    with owned_directory(parent, f"{assignment.task_id}-{assignment.attempt}") as directory:
+        try:
+            yield directory
+        finally:
+            remove_tree(directory)
+
+
+def _failed(report: Report, error: RaytesError, state: TesState, *, retry: bool = False) -> Update:
+    report.metadata(failure_reason=error.failure_reason)
+    report.line(str(error))
+    return report.last(state, retry=retry)
+
+
+def _usage_of(number: int, result: Result) -> dict[str, str]:
+    known: dict[str, str] = {}
+    if result.usage.peak_memory is not None:
+        known[f"executor_{number}_peak_memory_bytes"] = str(result.usage.peak_memory)
+    if result.usage.cpu_seconds is not None:
+        known[f"executor_{number}_cpu_seconds"] = f"{result.usage.cpu_seconds:.3f}"
+    return known
+
+
+def _signal_words(number: int) -> str:
+    with contextlib.suppress(ValueError):
+        return f" (killed by signal {number}, {signal.Signals(number).name})"
+    return ""
+
+
+def _make_readable(directory: Path) -> None:
+    """Rootless, what an image's users made belongs to subordinate ids: make it the service's."""
+    if os.geteuid() != 0 and not all(map(_is_ours, _everything_in(directory))):
+        unshare("chown", "--recursive", "--no-dereference", "0:0", "--", str(directory))
+        unshare("chmod", "--recursive", "u+rwX", "--", str(directory))
+
+
+def _everything_in(directory: Path) -> Iterator[Path]:
+    for parent, directories, files in os.walk(directory):
+        for name in (*directories, *files):
+            yield Path(parent) / name
+
+
+def _is_ours(path: Path) -> bool:
+    return path.lstat().st_uid == os.geteuid() and os.access(path, os.R_OK, follow_symlinks=False)

@@ -1,0 +1,152 @@
+"""Data in and out of a task: which URLs it may use, and moving their bytes."""
+
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from raytes.config import GB, Settings
+from raytes.errors import ForbiddenURL
+from raytes.models import TesFileType
+from raytes.storage import local, urls
+from raytes.storage.entries import Entry, Stored
+from raytes.storage.options import StoreOptions
+from raytes.storage.policy import Policy
+from raytes.storage.urls import Location
+
+if TYPE_CHECKING:
+    from raytes.storage.cache import InputCache
+    from raytes.storage.remote import Remote
+
+__all__ = ["Entry", "Storage", "Stored"]
+
+
+class Storage:
+    """All stores that one service may use, as its settings say.
+
+    Its methods block, and may be called from several threads at once.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._options = StoreOptions(settings.storage)
+        self._policy = Policy(settings)
+        self._cache_dir = settings.cache
+        self._cache_bytes = int(settings.cache_size_gb * GB)
+        self._remotes: dict[tuple[str, str | None], Remote] = {}
+
+    def local_path(self, url: str) -> Path | None:
+        """The real path that a file URL or a bare path names, with every link resolved; None
+        for a URL of another scheme. It needn't exist.
+
+        Raises:
+            ForbiddenURL: the URL can't be used, or the path lies under no local root.
+        """
+        location = self._policy.locate(url)
+        return self._policy.resolve(location.path).path if location.scheme == "file" else None
+
+    def fetch(
+        self,
+        url: str,
+        kind: TesFileType | None,
+        destination: Path,
+        stop: threading.Event,
+        *,
+        read_only: bool = False,
+    ) -> TesFileType:
+        """Brings the file or the directory at `url` to `destination`, and says which it is.
+
+        Where a store has both at one URL, `kind` (None, or a trailing slash) decides. A
+        directory is merged into what is at `destination`.
+
+        Nobody may write to a `read_only` destination, nor change its mode: it can be what the
+        node's cache holds, under another name. Else it is the caller's own copy.
+
+        Raises:
+            InputFailed: it isn't there, can't be read, or the transfer failed.
+            ForbiddenURL: `url` is not one that the service may read.
+            Canceled: `stop` was set; what was fetched by then stays.
+        """
+        location = self._policy.locate(url)
+        if location.scheme == "file":
+            return local.copy_in(self._policy.resolve(location.path).path, destination, stop)
+        from raytes.storage.bridge import run
+
+        remote = self._remote(location)
+        return run(remote.fetch(location, kind, destination, read_only=read_only), stop)
+
+    def publish(
+        self, entries: Sequence[Entry], url: str, kind: TesFileType, stop: threading.Event
+    ) -> list[Stored]:
+        """Stores the files of one output at or below `url`, each in place of what was there.
+
+        A file appears whole or not at all. On one filesystem nothing is copied: the file
+        itself gets a second name, and from then on belongs to the service's user.
+
+        Raises:
+            OutputFailed: a file can't be stored; those that were stored by then stay.
+            ForbiddenURL: `url` is not one that the service may write.
+            Canceled: `stop` was set.
+        """
+        location = self._policy.locate(url)
+        if kind is TesFileType.DIRECTORY and not entries:
+            entries = [Entry(relative="", source=None)]
+        if location.scheme == "file":
+            publisher = local.LocalPublisher(self._policy, location.path, url, stop)
+            return publisher.publish(entries)
+        from raytes.storage.bridge import run
+
+        return run(self._remote(location).publish(entries, location), stop)
+
+    def refusal_of_input(self, url: str) -> str | None:
+        """Why `url` can't be an input, as a sentence; None: nothing speaks against it."""
+        return self._refusal(url)
+
+    def refusal_of_output(self, url: str) -> str | None:
+        """Why `url` can't be an output, as a sentence; None: nothing speaks against it."""
+        return self._refusal(url)
+
+    def locations(self) -> list[str]:
+        """What of the settings is truly usable, as URLs (service-info's `storage`)."""
+        schemes = self._policy.usable_schemes()
+        roots = [urls.file_url(root) for root in self._policy.local_roots()]
+        return [
+            *(roots if "file" in schemes else []),
+            *(f"{scheme}://" for scheme in schemes if scheme != "file"),
+        ]
+
+    def needs_serving_node(self, urls: Iterable[str]) -> bool:
+        """Whether one of `urls` is a file that only the serving node has."""
+        return any(self._is_on_serving_node(url) for url in urls)
+
+    def _refusal(self, url: str) -> str | None:
+        try:
+            self.local_path(url)
+        except ForbiddenURL as error:
+            return str(error)
+        return None
+
+    def _is_on_serving_node(self, url: str) -> bool:
+        try:
+            location = self._policy.locate(url)
+            return location.scheme == "file" and not self._policy.resolve(location.path).shared
+        except ForbiddenURL:
+            return False  # it fails wherever it is tried
+
+    def _remote(self, location: Location) -> "Remote":
+        from raytes.storage.connect import connect
+        from raytes.storage.remote import Remote
+
+        section = self._options.section(location.url)
+        key = (location.scheme, section)
+        if key not in self._remotes:
+            self._remotes[key] = Remote(
+                lambda: connect(location.scheme, self._options.values(section)),
+                hide=self._options.hide,
+                cache=self._cache(f"{location.scheme} {self._options.identity(section)}"),
+            )
+        return self._remotes[key]
+
+    def _cache(self, store: str) -> "InputCache | None":
+        from raytes.storage.cache import InputCache
+
+        return InputCache(self._cache_dir, self._cache_bytes, store) if self._cache_bytes else None

@@ -1,0 +1,23 @@
+"""From a scheme and its options to the store that speaks it.
+
+The implementations are imported here and only when they are needed: s3fs or gcsfs cost half
+a second, which a task that only touches files shouldn't pay.
+"""
+
+from typing import Any
+
+from raytes.storage.objects import ObjectStore
+
+
+def connect(scheme: str, options: dict[str, Any]) -> ObjectStore:
+    """The store for `scheme`; `options` are the words of its fsspec implementation."""
+    match scheme:
+        case "s3":
+            from raytes.storage.s3 import S3Store
+
+            return S3Store(options)
+        case "gs":
+            from raytes.storage.gcs import GcsStore
+
+            return GcsStore(options)
+    raise AssertionError(f"no code for the scheme {scheme}, though the policy let it pass")

@@ -1,0 +1,86 @@
+"""Bringing one input from a store to the node's disk, through the node's cache."""
+
+import asyncio
+import errno
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from raytes.models import TesFileType
+from raytes.storage.cache import InputCache
+from raytes.storage.faults import Fault, Missing
+from raytes.storage.objects import Object, ObjectStore
+from raytes.storage.parallel import in_parallel
+from raytes.storage.tree import lay_out
+
+_FILES_AT_ONCE = 16
+
+
+class Download:
+    """One fetch of a file or a directory."""
+
+    def __init__(self, store: ObjectStore, cache: InputCache | None, *, read_only: bool) -> None:
+        self._store = store
+        self._cache = cache
+        self._read_only = read_only
+
+    async def fetch(self, path: str, kind: TesFileType | None, destination: Path) -> TesFileType:
+        """Brings what is at `path` to `destination`; `kind` decides where both kinds are.
+
+        Raises:
+            Fault: there is nothing, or a transfer failed.
+            OSError: the node's disk doesn't take it.
+        """
+        is_directory = kind is TesFileType.DIRECTORY or path.endswith("/")
+        try:
+            if not is_directory and await self._fetch_file(path, destination):
+                return TesFileType.FILE
+            if listing := await self._store.find_below(path):
+                await self._fetch_tree(path, listing, destination)
+                return TesFileType.DIRECTORY
+            if kind is TesFileType.DIRECTORY and await self._fetch_file(path, destination):
+                return TesFileType.FILE
+        finally:
+            if self._cache is not None:
+                await asyncio.to_thread(self._cache.trim)
+        raise Missing
+
+    async def _fetch_file(self, path: str, destination: Path) -> bool:
+        found = await self._store.find(path)
+        if found is None:
+            return False
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        await self._bring(found, destination)
+        return True
+
+    async def _fetch_tree(self, path: str, listing: Sequence[Object], destination: Path) -> None:
+        tree = lay_out(path, listing)
+        for directory in ("", *tree.directories):
+            (destination / directory).mkdir(parents=True, exist_ok=True)
+
+        async def bring(relative: str) -> None:
+            try:
+                await self._bring(tree.files[relative], destination / relative)
+            except Fault as fault:
+                raise fault.at(relative) from fault
+
+        await in_parallel(tree.files, bring, limit=_FILES_AT_ONCE)
+
+    async def _bring(self, found: Object, destination: Path) -> None:
+        _make_way(destination)
+        if self._cache is not None and self._cache.takes(found):
+            await self._cache.provide(
+                found,
+                lambda part: self._store.get(found, part),
+                destination,
+                read_only=self._read_only,
+            )
+        else:
+            await self._store.get(found, destination)
+
+
+def _make_way(destination: Path) -> None:
+    """Removes a file that is there: to write into it might be to write into the cache."""
+    if destination.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(destination))
+    destination.unlink(missing_ok=True)

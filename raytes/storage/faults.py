@@ -1,0 +1,70 @@
+"""What stores answer when they don't do what they are asked, in one form and without secrets."""
+
+import errno
+import http.client
+import ssl
+from http import HTTPStatus
+
+import aiohttp
+
+_PASSING = {408, 425, 429, 500, 502, 503, 504}
+"""The HTTP statuses after which the same request may succeed."""
+
+_NODE_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+class Fault(Exception):
+    """One request failed; the message is the reason, to be read after the URL."""
+
+    def __init__(self, reason: str, *, passing: bool = False, elsewhere: bool = False) -> None:
+        super().__init__(reason)
+        self.passing = passing
+        """The same request may succeed in a moment."""
+        self.transient = passing or elsewhere
+        """Another attempt at the task may succeed, here or on another node."""
+
+    def at(self, place: str) -> "Fault":
+        """The same fault, saying that it concerns `place`."""
+        return Fault(f"{place}: {self}", passing=self.passing, elsewhere=self.transient)
+
+
+class Missing(Fault):
+    """What was asked for isn't in the store."""
+
+    def __init__(self) -> None:
+        super().__init__("it doesn't exist")
+
+
+def of_status(status: int, words: str = "") -> Fault:
+    """The fault that an HTTP status stands for; `words` are the store's own."""
+    if status == HTTPStatus.NOT_FOUND:
+        return Missing()
+    words = words or http.client.responses.get(status, "no known status")
+    return Fault(f"the store answered {status} ({words})", passing=status in _PASSING)
+
+
+def fault_of(error: Exception) -> Fault:
+    """The fault behind an exception of Python, aiohttp or the local filesystem."""
+    match error:
+        case Fault():
+            return error
+        case aiohttp.ClientResponseError():
+            return of_status(error.status)
+        case ssl.SSLCertVerificationError() | aiohttp.ClientConnectorCertificateError():
+            return Fault("the store's certificate can't be verified")
+        case TimeoutError():
+            return Fault("the store didn't answer in time", passing=True)
+        case aiohttp.ClientError() | ConnectionError() | EOFError():
+            return Fault(f"the connection failed ({_words(error)})", passing=True)
+        case FileNotFoundError():
+            return Missing()
+        case PermissionError():
+            return Fault("access is denied")
+        case OSError() if error.errno in _NODE_FULL:
+            return Fault("the node's disk is full", elsewhere=True)
+        case _:
+            return Fault(_words(error))
+
+
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,60 @@
+"""Google Cloud Storage."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+# Not gcsfs.GCSFileSystem: that one first asks Google's gRPC endpoint for each bucket's kind,
+# which an emulator doesn't have.
+from gcsfs.core import GCSFileSystem
+from gcsfs.retry import HttpError
+from google.auth.exceptions import DefaultCredentialsError, TransportError
+
+from raytes.storage import faults
+from raytes.storage.faults import Fault
+from raytes.storage.objects import FsspecStore, Object, check_size
+from raytes.storage.retry import retrying
+
+_PART = 16 * 2**20
+"""Bytes of one part of a large object; four are in memory at once while it is fetched."""
+
+_UPLOADS_AT_ONCE = 8  # each with one part in memory
+
+
+class GcsStore(FsspecStore):
+    """Buckets of Google Cloud Storage, or of a server with its JSON API."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        super().__init__(
+            GCSFileSystem(**options, use_listings_cache=False, skip_instance_cache=True)
+        )
+        self._uploads = asyncio.Semaphore(_UPLOADS_AT_ONCE)
+
+    def fault_of(self, error: Exception) -> Fault:
+        match error:
+            case HttpError() if error.code:
+                return faults.of_status(int(error.code), str(error.message))
+            case TransportError():
+                return Fault("the credentials' server can't be reached", passing=True)
+            case DefaultCredentialsError():
+                return Fault("there are no credentials for it")
+            case OSError() if str(error).startswith("Forbidden"):
+                return faults.of_status(403)
+            case _:
+                return super().fault_of(error)
+
+    async def get(self, found: Object, destination: Path) -> None:
+        async def attempt() -> None:
+            await self._filesystem._get_file(
+                found.path, str(destination), chunk_size=_PART, max_prefetch_size=2 * _PART
+            )
+            check_size(found, destination)
+
+        await retrying(attempt, self.fault_of)
+
+    async def put(self, source: Path, path: str) -> None:
+        async with self._uploads:
+            await retrying(
+                lambda: self._filesystem._put_file(str(source), path, chunksize=_PART),
+                self.fault_of,
+            )

@@ -1,0 +1,100 @@
+"""What a task may touch: the enabled schemes, and for files what lies under a local root."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from raytes.config import LocalRoot, Settings
+from raytes.errors import ForbiddenURL
+from raytes.storage import urls
+from raytes.storage.schemes import SCHEMES, is_installed
+from raytes.storage.urls import Location
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTarget:
+    """A path with every link resolved, and the root (resolved too) that allows it."""
+
+    root: Path
+    path: Path
+    shared: bool  # the root is the same directory on every node
+
+
+class Policy:
+    """The rules of one service, asked at submission and again at use."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._roots = settings.local_root
+        self._state_dir = settings.state_dir
+        self._enabled = frozenset(scheme.lower() for scheme in settings.schemes)
+
+    def usable_schemes(self) -> list[str]:
+        """The schemes that are enabled and installed, sorted."""
+        return sorted(scheme for scheme in self._enabled if is_installed(scheme))
+
+    def locate(self, url: str) -> Location:
+        """Where `url` points, if its scheme may be used. Of files, only the scheme is judged.
+
+        Raises:
+            ForbiddenURL: it is no URL, or its scheme is unknown, not enabled or not installed.
+        """
+        try:
+            location = urls.parse(url)
+        except urls.InvalidURL as error:
+            raise ForbiddenURL(f"the URL {urls.shown(url)!r} can't be used: {error}") from None
+        if refusal := self._refusal_of(location.scheme):
+            raise ForbiddenURL(f"{urls.shown(url)} can't be used: {refusal}")
+        return location
+
+    def resolve(self, path: str | os.PathLike[str]) -> LocalTarget:
+        """The real path of `path`, which needn't exist, and the root it lies under.
+
+        Raises:
+            ForbiddenURL: with every link resolved, it lies under no local root, or it is (or
+                contains) the service's own state.
+        """
+        real = Path(os.path.realpath(path))
+        state = Path(os.path.realpath(self._state_dir))
+        for root, root_path in self._real_roots():
+            if not real.is_relative_to(root_path):
+                continue
+            # The state directory holds the database and secrets. Inside of it only a root
+            # that was put there on purpose counts (the default `<state-dir>/files`).
+            if _overlap(real, state) and not root_path.is_relative_to(state):
+                continue
+            return LocalTarget(root_path, real, root.shared)
+        raise ForbiddenURL(self._outside(os.fspath(path), real))
+
+    def local_roots(self) -> list[Path]:
+        """The directories that file URLs may use, as they were configured."""
+        return [root.path for root in self._roots]
+
+    def _real_roots(self) -> list[tuple[LocalRoot, Path]]:
+        """The roots, the innermost first, so that the most specific one decides."""
+        real = [(root, Path(os.path.realpath(root.path))) for root in self._roots]
+        return sorted(real, key=lambda pair: len(pair[1].parts), reverse=True)
+
+    def _outside(self, path: str, real: Path) -> str:
+        roots = ", ".join(str(root) for root in self.local_roots())
+        through = "" if path == str(real) else f" (which is really {real})"
+        return (
+            f"{path}{through} can't be used: files have to lie under {roots}; "
+            "use a path there, or have its directory added with --local-root"
+        )
+
+    def _refusal_of(self, scheme: str) -> str | None:
+        if scheme in self._enabled and is_installed(scheme):
+            return None
+        usable = ", ".join(self.usable_schemes())
+        if scheme not in SCHEMES:
+            return f"the scheme {scheme!r} is not known here; these are: {usable}"
+        if scheme not in self._enabled:
+            return (
+                f"the scheme {scheme!r} is not enabled here; these are: {usable} "
+                "(the setting `schemes`)"
+            )
+        return f"the scheme {scheme!r} needs the package {SCHEMES[scheme].package} to be installed"
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)

@@ -1,0 +1,268 @@
+"""Amazon S3 and the servers that speak its protocol.
+
+s3fs holds the session, the credentials and the options; the transfers are our own, because
+its own wait for the slowest of each batch of parts, leave an upload behind when they are
+cancelled, and don't notice that an object was replaced between two ranges.
+"""
+
+import asyncio
+import mimetypes
+import os
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+)
+from botocore.exceptions import (
+    ConnectionError as BotoConnectionError,
+)
+from s3fs import S3FileSystem
+
+from raytes.storage import faults
+from raytes.storage.faults import Fault, Missing
+from raytes.storage.objects import Object
+from raytes.storage.parallel import in_parallel
+from raytes.storage.retry import retrying
+from raytes.storage.urls import shown
+
+_RANGE = 8 * 2**20
+"""Bytes asked for at once; a larger object is fetched in several requests at the same time."""
+
+_PART = 16 * 2**20
+"""Bytes of one part of an upload (S3 wants 5 MiB or more), and of the largest in one piece."""
+
+_MOST_PARTS = 10_000  # of one upload; S3's limit
+
+_RANGES_AT_ONCE = 8
+_BODIES_AT_ONCE = 4
+"""Bodies of more than `_SMALL` bytes in memory at once, of all files that are being uploaded."""
+
+_SMALL = 2**20
+
+_PIECE = 2**20
+"""Bytes written to disk at once."""
+
+_CONNECTIONS = 32
+
+_READ_TIMEOUT = 60
+"""Seconds without a byte after which a connection is given up."""
+
+
+class S3Store:
+    """The buckets of one S3 endpoint."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        config = {
+            "max_pool_connections": _CONNECTIONS,
+            "read_timeout": _READ_TIMEOUT,
+            # Retries are made in one place, `retrying`.
+            "retries": {"total_max_attempts": 1},
+        } | options.get("config_kwargs", {})
+        self._filesystem = S3FileSystem(
+            **(options | {"config_kwargs": config}),
+            use_listings_cache=False,
+            skip_instance_cache=True,
+        )
+        self._filesystem.retries = 1
+        self._bodies = asyncio.Semaphore(_BODIES_AT_ONCE)
+
+    async def find(self, path: str) -> Object | None:
+        bucket, key = _split(path)
+        if not key:
+            return None
+        try:
+            head = await self._call("head_object", Bucket=bucket, Key=key)
+        except Missing:
+            return None
+        return Object(path, head["ContentLength"], head.get("ETag"))
+
+    async def find_below(self, path: str) -> list[Object]:
+        bucket, key = _split(path)
+        prefix = key if not key or key.endswith("/") else f"{key}/"
+        found: list[Object] = []
+        page: dict[str, Any] = {"IsTruncated": True}
+        continued: dict[str, str] = {}
+        while page["IsTruncated"]:
+            try:
+                page = await self._call(
+                    "list_objects_v2", Bucket=bucket, Prefix=prefix, **continued
+                )
+            except Missing:
+                return []
+            found += [
+                Object(f"{bucket}/{item['Key']}", item["Size"], item.get("ETag"))
+                for item in page.get("Contents", ())
+            ]
+            continued = {"ContinuationToken": page.get("NextContinuationToken", "")}
+        return found
+
+    async def get(self, found: Object, destination: Path) -> None:
+        with destination.open("wb") as file:
+            file.truncate(found.size)
+            starts = range(0, found.size, _RANGE)
+
+            async def fetch(start: int) -> None:
+                end = min(start + _RANGE, found.size)
+                await self._get_range(found, start, end, file.fileno())
+
+            await in_parallel(starts, fetch, limit=min(_RANGES_AT_ONCE, len(starts)))
+
+    async def put(self, source: Path, path: str) -> None:
+        bucket, key = _split(path)
+        if not key:
+            raise Fault("it names a bucket, and a file needs a key in it")
+        size = os.stat(source).st_size
+        described = {"Bucket": bucket, "Key": key}
+        if content_type := mimetypes.guess_type(key)[0]:
+            described["ContentType"] = content_type
+        if size <= _PART:
+            with source.open("rb") as file:
+                await self._send("put_object", file.fileno(), range(size), described)
+        else:
+            await self._put_parts(source, size, described)
+
+    async def mark(self, path: str) -> None:
+        bucket, key = _split(path)
+        if key.rstrip("/"):
+            await self._call("put_object", Bucket=bucket, Key=f"{key.rstrip('/')}/", Body=b"")
+
+    async def _get_range(self, found: Object, start: int, end: int, file: int) -> None:
+        bucket, key = _split(found.path)
+        # Another attempt goes on where the one before it was cut off.
+        position = start
+
+        async def attempt() -> None:
+            nonlocal position
+            wanted: dict[str, Any] = {"Range": f"bytes={position}-{end - 1}"}
+            if found.version:
+                wanted["IfMatch"] = found.version
+            answer = await self._filesystem._call_s3("get_object", Bucket=bucket, Key=key, **wanted)
+            async with answer["Body"] as body:
+                if answer["ContentLength"] != end - position:
+                    raise Fault("the store sent another range of bytes than it was asked for")
+                while piece := await body.read(_PIECE):
+                    os.pwrite(file, piece, position)
+                    position += len(piece)
+            if position != end:
+                raise Fault(f"the store's answer ended {end - position} bytes early", passing=True)
+
+        await retrying(attempt, _fault_of)
+
+    async def _put_parts(self, source: Path, size: int, described: dict[str, str]) -> None:
+        upload = await self._call("create_multipart_upload", **described)
+        name = {
+            "Bucket": described["Bucket"],
+            "Key": described["Key"],
+            "UploadId": upload["UploadId"],
+        }
+        try:
+            parts = await self._upload_parts(source, size, name)
+            await self._complete(size, name, parts)
+        except BaseException:
+            # Also when cancelled: an upload that nobody ends is stored, and paid for, for ever.
+            with suppress(Exception):
+                await self._filesystem._call_s3("abort_multipart_upload", **name)
+            raise
+
+    async def _upload_parts(
+        self, source: Path, size: int, name: dict[str, str]
+    ) -> list[dict[str, Any]]:
+        length = max(_PART, -(-size // _MOST_PARTS))
+        parts: dict[int, dict[str, Any]] = {}
+        with source.open("rb") as file:
+
+            async def upload(number: int) -> None:
+                span = range((number - 1) * length, min(number * length, size))
+                part = await self._send(
+                    "upload_part", file.fileno(), span, {**name, "PartNumber": number}
+                )
+                parts[number] = {"PartNumber": number, **_checks(part)}
+
+            numbers = range(1, -(-size // length) + 1)
+            await in_parallel(numbers, upload, limit=_BODIES_AT_ONCE)
+        return [parts[number] for number in sorted(parts)]
+
+    async def _send(
+        self, method: str, file: int, span: range, parameters: dict[str, Any]
+    ) -> dict[str, Any]:
+        async with self._bodies if len(span) > _SMALL else nullcontext():
+            body = await asyncio.to_thread(os.pread, file, len(span), span.start)
+            return await self._call(method, **parameters, Body=body)
+
+    async def _complete(
+        self, size: int, name: dict[str, str], parts: Sequence[dict[str, Any]]
+    ) -> None:
+        try:
+            await self._call("complete_multipart_upload", **name, MultipartUpload={"Parts": parts})
+        except Missing:
+            # The answer to an attempt that succeeded may have been lost on its way.
+            found = await self.find(f"{name['Bucket']}/{name['Key']}")
+            if found is None or found.size != size:
+                raise
+
+    async def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        async def attempt() -> dict[str, Any]:
+            answer: dict[str, Any] = await self._filesystem._call_s3(method, **parameters)
+            return answer
+
+        return await retrying(attempt, _fault_of)
+
+
+def _split(path: str) -> tuple[str, str]:
+    bucket, _, key = path.partition("/")
+    return bucket, key
+
+
+def _checks(part: dict[str, Any]) -> dict[str, str]:
+    """What the store says of a part, and wants to hear again when the upload is completed."""
+    return {
+        name: value
+        for name, value in part.items()
+        if name == "ETag" or (name.startswith("Checksum") and isinstance(value, str))
+    }
+
+
+def _fault_of(error: Exception) -> Fault:
+    # s3fs raises OSErrors; what the store said is behind them.
+    cause = error.__cause__ if isinstance(error.__cause__, ClientError) else error
+    match cause:
+        case ClientError():
+            return _refusal(cause.response)
+        case NoCredentialsError():
+            return Fault(
+                "there are no credentials for it: set `key` and `secret`, or `anon = true`, in "
+                "the section [storage] of its URL, or AWS's own environment variables"
+            )
+        case HTTPClientError() | BotoConnectionError() | IncompleteReadError():
+            endpoint = shown(str(cause.kwargs.get("endpoint_url", "the store")))
+            return Fault(
+                f"the connection to {endpoint} failed ({type(cause).__name__})", passing=True
+            )
+        case BotoCoreError():
+            return Fault(str(cause))
+        case _:
+            return faults.fault_of(error)
+
+
+def _refusal(response: dict[str, Any]) -> Fault:
+    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    code = str(response["Error"].get("Code", ""))
+    match code:
+        case "NoSuchKey" | "NoSuchUpload" | "NotFound":
+            return Missing()
+        case "NoSuchBucket":
+            return Fault("its bucket doesn't exist")
+        case "PreconditionFailed" | "412":
+            return Fault("it was replaced while it was being read", elsewhere=True)
+        case "SlowDown" | "RequestTimeout" | "InternalError" | "ServiceUnavailable":
+            return Fault(f"the store answered {code}", passing=True)
+        case _:
+            # The code of an answer without a body is its status.
+            return faults.of_status(status, "" if code.isdigit() else code)

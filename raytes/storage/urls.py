@@ -1,0 +1,161 @@
+"""URLs as tasks write them: pure text, nothing here touches a disk or a network.
+
+A bare absolute path means itself, character for character. A `file://` URL is
+percent-decoded. The keys of object stores (`s3://`, `gs://`) are literal: `%20`, `#`, `?`
+and `*` are characters of the key.
+"""
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import quote, unquote_to_bytes, urlsplit
+
+OBJECT_STORES = frozenset({"s3", "gs"})
+"""The schemes whose URLs are a bucket and a literal key."""
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?", re.ASCII)
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where a URL points: `path` is an absolute path for `file`, `bucket/key` for an object
+    store, and the URL itself for everything else.
+    """
+
+    url: str  # as the client wrote it
+    scheme: str  # in lower case; `file` for a bare path
+    path: str
+
+
+class InvalidURL(ValueError):
+    """A URL can't mean anything; the message is the reason, without the URL."""
+
+
+def parse(url: str) -> Location:
+    """Where `url` points.
+
+    Raises:
+        InvalidURL: it is no URL that any store could have.
+    """
+    _check_text(url)
+    if url.startswith("/"):
+        return Location(url, "file", url)
+    match = _SCHEME.match(url)
+    if match is None:
+        raise InvalidURL("it is neither a URL (scheme://…) nor an absolute path")
+    scheme, rest = match[1].lower(), url[match.end() :]
+    if scheme == "file":
+        return Location(url, scheme, _file_path(rest, has_authority=match[2] is not None))
+    if match[2] is None:
+        raise InvalidURL("it is neither a URL (scheme://…) nor an absolute path")
+    if scheme in OBJECT_STORES:
+        _check_object(rest)
+        return Location(url, scheme, rest)
+    _check_host(url)
+    return Location(url, scheme, url)
+
+
+def join(url: str, relative: str) -> str:
+    """The URL of what lies at `relative` below the directory `url`."""
+    if not relative:
+        return url
+    location = parse(url)
+    if location.scheme in OBJECT_STORES:
+        return f"{url.rstrip('/')}/{relative}"
+    if not url.startswith("/"):
+        return f"{url.rstrip('/')}/{quote(os.fsencode(relative))}"
+    joined = f"{url.rstrip('/')}/{relative}"
+    # A name that isn't UTF-8 fits into no JSON document, but it does fit into a file URL.
+    return joined if is_unicode(joined) else f"file://{quote(os.fsencode(joined))}"
+
+
+def file_url(path: str | os.PathLike[str]) -> str:
+    """The `file://` URL of an absolute path."""
+    return f"file://{quote(os.fsencode(path))}"
+
+
+def longest_prefix(url: str, prefixes: Iterable[str]) -> str | None:
+    """The longest of `prefixes` that `url` lies under, ending only where a component ends:
+    `s3://data/a` is a prefix of `s3://data/a/b`, not of `s3://data/ab`.
+    """
+    folded = _fold_scheme(url)
+    fitting = [prefix for prefix in prefixes if _lies_under(folded, _fold_scheme(prefix))]
+    return max(fitting, key=len, default=None)
+
+
+def shown(url: str) -> str:
+    """`url` for the eyes of people: without a password, and without the query of an http URL,
+    where signatures live.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return url
+    authority, slash, path = rest.partition("/")
+    if "@" in authority:
+        authority = "…@" + authority.rpartition("@")[2]
+    if scheme.lower() in {"http", "https"} and "?" in authority + path:
+        authority, slash, path = (authority + slash + path).partition("?")[0], "?", "…"
+    return f"{scheme}://{authority}{slash}{path}"
+
+
+def is_unicode(text: str) -> bool:
+    """Whether `text` can be written as UTF-8 (it has no lone surrogates)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_text(url: str) -> None:
+    if not url:
+        raise InvalidURL("it is empty")
+    if "\0" in url:
+        raise InvalidURL("it has a NUL byte")
+    if not is_unicode(url):
+        raise InvalidURL("it is not valid Unicode")
+
+
+def _file_path(rest: str, *, has_authority: bool) -> str:
+    host = ""
+    if has_authority:
+        host, slash, path = rest.partition("/")
+        rest = slash + path
+    if host.lower() not in {"", "localhost"}:
+        raise InvalidURL(f"a file URL can't name another host ({host}): write file:///path")
+    if not rest.startswith("/"):
+        raise InvalidURL("a file URL needs an absolute path: write file:///path")
+    path = os.fsdecode(unquote_to_bytes(rest))
+    if "\0" in path:
+        raise InvalidURL("it has a NUL byte")
+    return path
+
+
+def _check_object(rest: str) -> None:
+    bucket, _, key = rest.partition("/")
+    if not _BUCKET.fullmatch(bucket):
+        raise InvalidURL(f"{bucket!r} is not the name of a bucket")
+    # On its way through HTTP libraries `bucket/../other` may become another bucket.
+    if not {".", ".."}.isdisjoint(key.split("/")):
+        raise InvalidURL("its key has a component '.' or '..'")
+
+
+def _check_host(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise InvalidURL(f"it is not a URL ({error})") from None
+    if not host:
+        raise InvalidURL("it names no host")
+
+
+def _fold_scheme(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme.lower()}{separator}{rest}"
+
+
+def _lies_under(url: str, prefix: str) -> bool:
+    return url == prefix or url.startswith(prefix if prefix.endswith("/") else f"{prefix}/")

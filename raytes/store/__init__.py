@@ -1,0 +1,1 @@
+"""The task store: the database, and the one actor that writes it."""

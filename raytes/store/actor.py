@@ -1,0 +1,144 @@
+"""The store: the one actor that writes tasks, and inside it the dispatcher.
+
+A detached, named, restartable Ray actor. Everything it knows is in the database; killed
+between any two statements, it goes on from there.
+"""
+
+import asyncio
+import logging
+import secrets
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import ray
+from sqlalchemy import Connection
+
+from raytes.attempt import Update
+from raytes.config import Settings
+from raytes.dispatch.dispatcher import Dispatcher
+from raytes.models import TesState
+from raytes.store import changes
+from raytes.store.changes import Queued
+from raytes.store.database import Writer, open_for_writing
+from raytes.store.documents import NewTask
+
+T = TypeVar("T")
+NAME = "store"
+"""The actor's name; its namespace is the name of the service."""
+
+_CANCEL_PATIENCE_S = 2.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What tells this service, and this start of it, from all others."""
+
+    session: str  # of this start; a restarted store finds it unchanged
+    node: str  # that serves: the Ray node's id in hexadecimal
+
+
+class Store:
+    """The service's tasks. All methods may be called again after a fault, to no harm."""
+
+    def __init__(self, settings: Settings, identity: Identity) -> None:
+        logging.basicConfig(level=logging.INFO)
+        self._settings = settings
+        self._identity = identity
+        self._writer = Writer(open_for_writing(settings.database))
+        self._started = asyncio.get_running_loop().create_task(self._start())
+        self._dispatcher: Dispatcher
+
+    async def _start(self) -> None:
+        facts = await self._submit(changes.recall)
+        restarted = facts.get("session") == self._identity.session
+        moment = changes.now()
+        fresh = {
+            "instance": uuid.uuid4().hex,
+            "created": moment,
+            "page_secret": secrets.token_hex(16),
+            **facts,
+            "session": self._identity.session,
+            "updated": facts["updated"] if restarted else moment,
+        }
+        await self._submit(partial(changes.remember, facts=fresh))
+        queued, running = await self._submit(changes.unfinished)
+        self._dispatcher = Dispatcher(
+            self._settings, fresh["instance"], NAME, self._identity.node, self._submit
+        )
+        await self._dispatcher.start(queued, running, restarted=restarted)
+
+    async def ready(self) -> None:
+        """Returns when the store has taken up what it found.
+
+        Raises:
+            WrongSchema, DatabaseUnavailable: it can't.
+        """
+        await self._started
+
+    async def create(self, new: Sequence[NewTask]) -> None:
+        """Store tasks durably and queue them. One that is there already is left as it is.
+
+        Raises:
+            DatabaseUnavailable: none of them was stored.
+        """
+        await self._started
+        await self._submit(partial(changes.create, new=new))
+        self._dispatcher.enqueue([Queued(task.id, task.shape) for task in new])
+
+    async def report(self, updates: Sequence[Update]) -> None:
+        """Record what a runner says of its attempt."""
+        await asyncio.gather(
+            *(self._submit(partial(changes.record, news=update)) for update in updates)
+        )
+
+    async def cancel(self, task_id: str) -> bool:
+        """Cancel a task, and wait a moment for its container to be gone; False if there is
+        no such task. A task that has ended stays as it is.
+        """
+        await self._started
+        found = await self._submit(partial(changes.cancel, task_id=task_id))
+        if found is None:
+            return False
+        state, running = found
+        if state is TesState.CANCELED:
+            self._dispatcher.dequeue(task_id)
+        if running is not None:
+            await self._dispatcher.cancel(running, _CANCEL_PATIENCE_S)
+        return True
+
+    async def stop(self) -> None:
+        """Begin nothing more, give back what runs, and close the database."""
+        await self._started
+        await self._dispatcher.stop()
+        await asyncio.to_thread(self._writer.close)
+
+    def _submit(self, change: Callable[[Connection], T]) -> "asyncio.Future[T]":
+        return asyncio.wrap_future(self._writer.submit(change))
+
+
+def start(settings: Settings, identity: Identity) -> Any:
+    """Create the store of this service on the node that serves; its actor handle.
+
+    It is to be called on that node, with the service's namespace joined.
+    """
+    return (
+        ray.remote(Store)
+        .options(
+            name=NAME,
+            lifetime="detached",
+            max_restarts=-1,
+            max_task_retries=-1,
+            max_concurrency=10_000,
+            num_cpus=0,
+            # Its database is there and nowhere else, after a restart too.
+            scheduling_strategy=ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+                identity.node, soft=False
+            ),
+        )
+        .remote(settings, identity)
+    )

@@ -1,0 +1,386 @@
+"""The changes that the store makes: the only place where a task's state is written.
+
+Each is a function of a connection, run by the `Writer` inside a transaction that it may
+share with others. Every move of a state goes through `_move`, which asks the table in
+`raytes.lifecycle`; what isn't allowed there (late, repeated, of an older attempt) changes
+nothing and returns so.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from raytes.attempt import Assignment, Update
+from raytes.lifecycle import FINAL, WITH_RUNNER, predecessors
+from raytes.models import TesState, TesTask, TesTaskLog
+from raytes.store.documents import NewTask, join_task, join_types, log_json, split_document
+from raytes.store.schema import attempts, documents, service, system_logs, tags, tails, tasks
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A task that waits for a runner."""
+
+    id: str
+    shape: str
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A task whose current attempt a runner has been given."""
+
+    id: str
+    attempt: int
+    runner: str
+    canceling: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What became of a task when an attempt at it ended."""
+
+    id: str
+    state: TesState  # a final one, or QUEUED: it is tried again
+    shape: str
+    retries: int  # used up so far
+
+
+def now() -> str:
+    """This moment as RFC 3339, in UTC, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+# --- create ---------------------------------------------------------------------------
+
+
+def create(connection: Connection, new: Sequence[NewTask]) -> None:
+    """Store new tasks, QUEUED. One that is there already is left as it is."""
+    connection.execute(
+        upsert(tasks).on_conflict_do_nothing(),
+        [
+            {
+                "id": task.id,
+                "owner": task.owner,
+                "state": TesState.QUEUED.value,
+                "name": task.name,
+                "created": task.created,
+                "shape": task.shape,
+                "attempt": 0,
+                "retries": 0,
+            }
+            for task in new
+        ],
+    )
+    connection.execute(
+        upsert(documents).on_conflict_do_nothing(),
+        [
+            {"task_id": task.id, "document": task.document, "contents": task.contents}
+            for task in new
+        ],
+    )
+    tagged = [
+        {"key": key, "value": value, "task_id": task.id}
+        for task in new
+        for key, value in task.tags.items()
+    ]
+    if tagged:
+        connection.execute(upsert(tags).on_conflict_do_nothing(), tagged)
+    for task in new:
+        # An attempt that has begun tells of a create that came twice.
+        if task.warnings and _attempt_of(connection, task.id) == 0:
+            _open_log(connection, task.id, 1)
+            _warn(connection, task.id, task.warnings)
+
+
+# --- attempts -------------------------------------------------------------------------
+
+
+def assign(connection: Connection, task_id: str, runner: str) -> Assignment | None:
+    """Begin the next attempt at a queued task; None if it isn't queued any more."""
+    attempt = _attempt_of(connection, task_id) + 1
+    moved = connection.execute(
+        _BEGIN, {"task": task_id, "attempt": attempt, "runner": runner}
+    ).rowcount
+    if not moved:
+        return None
+    _open_log(connection, task_id, attempt)
+    return Assignment(task_id, attempt, load(connection, task_id))
+
+
+def load(connection: Connection, task_id: str) -> TesTask:
+    """The document of a task as it was submitted, contents included."""
+    row = connection.execute(_DOCUMENT, {"task": task_id}).one()
+    return join_task(row.document, row.contents)
+
+
+def record(connection: Connection, news: Update) -> bool:
+    """Apply what a runner says of the attempt that it is at; whether it was news."""
+    row = connection.execute(_CURRENT, {"task": news.task_id}).one_or_none()
+    if (
+        row is None
+        or row.attempt != news.attempt
+        or TesState(row.state) in FINAL | {TesState.QUEUED}
+    ):
+        return False
+    fresh = connection.execute(
+        _NEXT_SEQ, {"task": news.task_id, "of_number": news.attempt, "newest": news.seq}
+    ).rowcount
+    if not fresh:
+        return False
+    _write(connection, news)
+    if news.state is not None and news.state not in FINAL | {TesState.QUEUED}:
+        _move(connection, news.task_id, news.attempt, news.state)
+    return True
+
+
+def end(connection: Connection, last: Update, max_retries: int) -> Ended | None:
+    """Apply the last word on an attempt and decide what becomes of the task.
+
+    It is tried again (QUEUED) if the update says so: without a count if the attempt was
+    given back (its state is QUEUED), else as long as there are retries left. What was
+    cancelled is CANCELED whatever the runner says.
+
+    Returns None if the attempt isn't the current one or has ended before.
+    """
+    if not record(connection, last):
+        return None
+    row = connection.execute(_CURRENT, {"task": last.task_id}).one()
+    retries, after = row.retries, last.state or TesState.SYSTEM_ERROR
+    if row.state == TesState.CANCELING.value:
+        after = TesState.CANCELED
+    elif after is TesState.CANCELED:
+        # Cancelled on the runner's side only: the store never asked for it.
+        after = TesState.SYSTEM_ERROR
+    elif last.retry and after is not TesState.QUEUED and retries < max_retries:
+        after, retries = TesState.QUEUED, retries + 1
+    _move(connection, last.task_id, last.attempt, after)
+    connection.execute(_RETRIES, {"task": last.task_id, "used": retries})
+    return Ended(last.task_id, after, row.shape, retries)
+
+
+_OBITUARIES = {
+    "runner_lost": "The runner of this attempt died",
+    "service_stopped": "The service was stopped while this attempt was running",
+}
+
+
+def lose(
+    connection: Connection, task: Running, reason: str, node: str, max_retries: int
+) -> Ended | None:
+    """End an attempt whose runner can't speak for it any more, as `end` does.
+
+    `reason` is "runner_lost", or "service_stopped", which uses up no retry.
+    """
+    row = connection.execute(_RECORDED, {"task": task.id, "of_number": task.attempt}).one_or_none()
+    if row is None:
+        return None
+    moment = now()
+    log = TesTaskLog.model_validate_json(row.log)
+    log.end_time = moment
+    log.metadata = {**(log.metadata or {}), "failure_reason": reason}
+    where = f" on node {node}" if node else ""
+    last = Update(
+        task.id,
+        task.attempt,
+        seq=row.seq + 1,
+        state=TesState.QUEUED if reason == "service_stopped" else TesState.SYSTEM_ERROR,
+        log=log,
+        system_logs=(f"{moment} {_OBITUARIES[reason]}{where}.",),
+        retry=True,
+    )
+    return end(connection, last, max_retries)
+
+
+def cancel(connection: Connection, task_id: str) -> tuple[TesState, Running | None] | None:
+    """Cancel a task: its state then, and the attempt whose runner must be told, if any.
+
+    None if there is no such task. A task that has ended stays as it is.
+    """
+    row = connection.execute(_CURRENT, {"task": task_id}).one_or_none()
+    if row is None:
+        return None
+    state = TesState(row.state)
+    if state is TesState.QUEUED:
+        _move(connection, task_id, row.attempt, TesState.CANCELED)
+        return TesState.CANCELED, None
+    if state in WITH_RUNNER:
+        _move(connection, task_id, row.attempt, TesState.CANCELING)
+        return TesState.CANCELING, Running(task_id, row.attempt, row.runner or "", canceling=True)
+    return state, None
+
+
+def refuse(connection: Connection, task_id: str, reason: str, line: str) -> bool:
+    """End a queued task that can never run; whether it was still queued."""
+    row = connection.execute(_CURRENT, {"task": task_id}).one_or_none()
+    if row is None or row.state != TesState.QUEUED.value:
+        return False
+    attempt = max(row.attempt, 1)
+    _open_log(connection, task_id, attempt)
+    log = TesTaskLog(logs=[], outputs=[], metadata={"failure_reason": reason}, end_time=now())
+    connection.execute(_LOG, {"task": task_id, "of_number": attempt, "text": log_json(log)})
+    _append_lines(connection, task_id, attempt, [f"{now()} {line}"])
+    return _move(connection, task_id, row.attempt, TesState.SYSTEM_ERROR)
+
+
+def note(connection: Connection, task_id: str, line: str) -> None:
+    """Add a system line to the log of a task's current attempt, or of its first to come."""
+    attempt = max(_attempt_of(connection, task_id), 1)
+    _open_log(connection, task_id, attempt)
+    _append_lines(connection, task_id, attempt, [f"{now()} {line}"])
+
+
+# --- the service ----------------------------------------------------------------------
+
+
+def remember(connection: Connection, facts: Mapping[str, str]) -> None:
+    """Keep facts about the service itself, in place of older ones."""
+    for key, value in facts.items():
+        statement = upsert(service).values(key=key, value=value)
+        connection.execute(statement.on_conflict_do_update(set_={"value": value}))
+
+
+def recall(connection: Connection) -> dict[str, str]:
+    """The facts about the service."""
+    return {row.key: row.value for row in connection.execute(select(service))}
+
+
+def unfinished(connection: Connection) -> tuple[list[Queued], list[Running]]:
+    """What the dispatcher must know after a start: queued tasks, oldest first, and those
+    that a runner has been given."""
+    columns = select(tasks.c.id, tasks.c.state, tasks.c.attempt, tasks.c.runner, tasks.c.shape)
+    alive = columns.where(
+        tasks.c.state.in_([TesState.QUEUED.value, *(state.value for state in WITH_RUNNER)])
+    ).order_by(tasks.c.id)
+    queued: list[Queued] = []
+    running: list[Running] = []
+    for row in connection.execute(alive):
+        if row.state == TesState.QUEUED.value:
+            queued.append(Queued(row.id, row.shape))
+        else:
+            canceling = row.state == TesState.CANCELING.value
+            running.append(Running(row.id, row.attempt, row.runner or "", canceling))
+    return queued, running
+
+
+# --- the statements -------------------------------------------------------------------
+
+_CURRENT = select(
+    tasks.c.state, tasks.c.attempt, tasks.c.runner, tasks.c.shape, tasks.c.retries
+).where(tasks.c.id == bindparam("task"))
+
+_ATTEMPT = select(tasks.c.attempt).where(tasks.c.id == bindparam("task"))
+
+_DOCUMENT = select(documents.c.document, documents.c.contents).where(
+    documents.c.task_id == bindparam("task")
+)
+
+_BEGIN = (
+    update(tasks)
+    .where(tasks.c.id == bindparam("task"), tasks.c.state == TesState.QUEUED.value)
+    .values(
+        state=TesState.INITIALIZING.value,
+        attempt=bindparam("attempt"),
+        runner=bindparam("runner"),
+    )
+)
+
+_MOVES = {
+    after: update(tasks)
+    .where(
+        tasks.c.id == bindparam("task"),
+        tasks.c.attempt == bindparam("of_attempt"),
+        tasks.c.state.in_([before.value for before in predecessors(after)]),
+    )
+    .values(state=after.value, **({} if after in WITH_RUNNER else {"runner": None}))
+    for after in TesState
+}
+
+_RETRIES = update(tasks).where(tasks.c.id == bindparam("task")).values(retries=bindparam("used"))
+
+_NEXT_SEQ = (
+    update(attempts)
+    .where(
+        attempts.c.task_id == bindparam("task"),
+        attempts.c.number == bindparam("of_number"),
+        attempts.c.seq < bindparam("newest"),
+    )
+    .values(seq=bindparam("newest"))
+)
+
+_LOG = (
+    update(attempts)
+    .where(attempts.c.task_id == bindparam("task"), attempts.c.number == bindparam("of_number"))
+    .values(log=bindparam("text"))
+)
+
+_RECORDED = select(attempts.c.seq, attempts.c.log).where(
+    attempts.c.task_id == bindparam("task"), attempts.c.number == bindparam("of_number")
+)
+
+_LAST_LINE = select(func.coalesce(func.max(system_logs.c.n), 0)).where(
+    system_logs.c.task_id == bindparam("task"), system_logs.c.attempt == bindparam("of_attempt")
+)
+
+_NO_LOG = log_json(TesTaskLog(logs=[], outputs=[]))
+
+
+def _move(connection: Connection, task_id: str, attempt: int, after: TesState) -> bool:
+    moved = connection.execute(_MOVES[after], {"task": task_id, "of_attempt": attempt}).rowcount
+    return bool(moved)
+
+
+def _attempt_of(connection: Connection, task_id: str) -> int:
+    return int(connection.execute(_ATTEMPT, {"task": task_id}).scalar() or 0)
+
+
+def _open_log(connection: Connection, task_id: str, attempt: int) -> None:
+    connection.execute(
+        upsert(attempts).on_conflict_do_nothing(),
+        {"task_id": task_id, "number": attempt, "seq": 0, "log": _NO_LOG},
+    )
+
+
+def _write(connection: Connection, news: Update) -> None:
+    key = {"task_id": news.task_id, "attempt": news.attempt}
+    if news.log is not None:
+        connection.execute(
+            _LOG, {"task": news.task_id, "of_number": news.attempt, "text": log_json(news.log)}
+        )
+    for index, tail in news.tails.items():
+        streams = {"stdout": tail.stdout, "stderr": tail.stderr}
+        statement = upsert(tails).values(**key, executor=index, **streams)
+        connection.execute(statement.on_conflict_do_update(set_=streams))
+    if news.system_logs:
+        _append_lines(connection, news.task_id, news.attempt, news.system_logs)
+    if news.input_types or news.output_types:
+        row = connection.execute(_DOCUMENT, {"task": news.task_id}).one()
+        task = join_types(row.document, news.input_types, news.output_types)
+        connection.execute(
+            update(documents)
+            .where(documents.c.task_id == news.task_id)
+            .values(document=split_document(task)[0])
+        )
+
+
+def _append_lines(connection: Connection, task_id: str, attempt: int, lines: Iterable[str]) -> None:
+    last = connection.execute(_LAST_LINE, {"task": task_id, "of_attempt": attempt}).scalar_one()
+    connection.execute(
+        insert(system_logs),
+        [
+            {"task_id": task_id, "attempt": attempt, "n": n, "line": line}
+            for n, line in enumerate(lines, last + 1)
+        ],
+    )
+
+
+def _warn(connection: Connection, task_id: str, warnings: Sequence[str]) -> None:
+    connection.execute(
+        upsert(system_logs).on_conflict_do_nothing(),
+        [
+            {"task_id": task_id, "attempt": 1, "n": n, "line": line}
+            for n, line in enumerate(warnings, 1)
+        ],
+    )

@@ -1,0 +1,56 @@
+"""The store as an API replica sees it: writes through the actor, reads from the database."""
+
+import asyncio
+from typing import Any
+
+import ray
+
+from raytes.config import Settings
+from raytes.store.actor import NAME
+from raytes.store.documents import NewTask
+from raytes.store.reader import Reader
+
+
+class StoreClient:
+    """One replica's way to the store. Creates in flight travel as one call."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.reader = Reader(settings.database)
+        self._actor: Any = ray.get_actor(NAME, namespace=settings.name)
+        self._waiting: list[NewTask] = []
+        self._next: asyncio.Future[None] | None = None
+        self._sending = False
+
+    async def create(self, task: NewTask) -> None:
+        """Store a task; returns when it is on disk.
+
+        Raises:
+            DatabaseUnavailable: it was not stored.
+        """
+        if self._next is None:
+            self._next = asyncio.get_running_loop().create_future()
+        self._waiting.append(task)
+        stored = self._next
+        if not self._sending:
+            self._sending = True
+            self._sender = asyncio.create_task(self._send())
+        await asyncio.shield(stored)
+
+    async def cancel(self, task_id: str) -> bool:
+        """Cancel a task; False if there is none of that id."""
+        return bool(await self._actor.cancel.remote(task_id))
+
+    async def _send(self) -> None:
+        """Send what has gathered, as long as something has while the last call was out."""
+        try:
+            while self._next is not None:
+                batch, stored = self._waiting, self._next
+                self._waiting, self._next = [], None
+                try:
+                    await self._actor.create.remote(batch)
+                except Exception as error:
+                    stored.set_exception(error)
+                else:
+                    stored.set_result(None)
+        finally:
+            self._sending = False

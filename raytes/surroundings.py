@@ -1,0 +1,84 @@
+"""The environment variables that Ray and Ray Serve read when they are imported.
+
+They must be set before any module of theirs is. So nothing here imports Ray.
+"""
+
+import hashlib
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from raytes.config import Settings
+
+# Replicas behind HAProxy on one event loop: eight times the requests of Serve's own proxy.
+_SERVE = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+    "RAY_SERVE_LOG_TO_STDERR": "0",
+    # Nothing is lost with a request that is cut off: 30 seconds of draining are for others.
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.1",
+    "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "0.1",
+}
+
+_RAY = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Its notice on accelerators would stand between the service's own lines.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+def serve_variables(settings: Settings, directory: Path) -> dict[str, str]:
+    """What Serve needs so that two services can stand side by side on one machine.
+
+    Parameters:
+        directory: where HAProxy's files go. Its path must be short: sockets lie below.
+    """
+    haproxy = directory / "h"
+    statistics, metrics, fallback = free_ports(3)
+    return {
+        **_SERVE,
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(haproxy / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(haproxy / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(haproxy),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(haproxy / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(haproxy / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(statistics),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback),
+    }
+
+
+def own_ray_variables(token: Path) -> dict[str, str]:
+    """What a Ray of the service's own needs: who has no token doesn't get in."""
+    return {**_RAY, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+
+
+@contextmanager
+def runtime_directory(settings: Settings) -> Iterator[Path]:
+    """A directory for the sockets and logs of one run, found again by the next.
+
+    Its path is short and depends on the state directory alone. What a killed run left in
+    it goes when the next begins.
+    """
+    digest = hashlib.sha256(os.fsencode(settings.state_dir.resolve())).hexdigest()[:8]
+    directory = Path("/tmp") / f"raytes-{digest}"  # noqa: S108 (made private below)
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(mode=0o700)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def free_ports(count: int) -> list[int]:
+    """TCP ports on which nothing listens now, all different."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("", 0))
+        return [one.getsockname()[1] for one in sockets]

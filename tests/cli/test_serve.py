@@ -1,0 +1,89 @@
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from raytes.cli import main
+from raytes.config import Settings
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+    """The settings that the service was asked to start with."""
+    served: list[Settings] = []
+
+    def serve(settings: Settings) -> int:
+        served.append(settings)
+        return 0
+
+    module = ModuleType("raytes.serve")
+    module.main = serve  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "raytes.serve", module)
+    return served
+
+
+def serve(*arguments: str) -> int | str | None:
+    with pytest.raises(SystemExit) as end:
+        main(["serve", *arguments])
+    return end.value.code
+
+
+def test_options_become_settings(served: list[Settings], tmp_path: Path) -> None:
+    roots = [tmp_path / "a", tmp_path / "b"]
+
+    code = serve(
+        "--host=0.0.0.0",
+        "--port=0",
+        "--name=lab",
+        f"--state-dir={tmp_path}",
+        *(f"--local-root={root}" for root in roots),
+    )
+
+    (settings,) = served
+    assert code == 0
+    assert (settings.host, settings.port, settings.name) == ("0.0.0.0", 0, "lab")
+    assert settings.state_dir == tmp_path
+    assert [root.path for root in settings.local_root] == roots
+
+
+def test_what_is_not_given_is_left_to_the_configuration(
+    served: list[Settings], tmp_path: Path
+) -> None:
+    config = tmp_path / "raytes.toml"
+    config.write_text('port = 9000\nlocal_root = ["/data"]\n')
+
+    assert serve(f"--config={config}", "--host=::1") == 0
+    (settings,) = served
+    assert (settings.host, settings.port) == ("::1", 9000)
+    assert settings.local_root[0].path == Path("/data")
+
+
+def test_each_setting_that_is_wrong_has_a_sentence_of_its_own(
+    served: list[Settings], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "raytes.toml"
+    config.write_text("max_retries = -1\nmax_retrys = 3\n")
+
+    assert serve(f"--config={config}", "--port=70000") == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    for line, name in zip(sorted(lines), ("max_retries", "max_retrys", "port"), strict=True):
+        assert line.startswith(f"raytes: the setting {name}: ")
+    assert not served
+
+
+@pytest.mark.parametrize("content", [None, "port = "])
+def test_a_configuration_that_can_not_be_read_is_a_mistake_in_usage(
+    served: list[Settings],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    content: str | None,
+) -> None:
+    config = tmp_path / "raytes.toml"
+    if content is not None:
+        config.write_text(content)
+
+    assert serve(f"--config={config}") == 2
+    assert str(config) in capsys.readouterr().err
+    assert not served

@@ -1,0 +1,330 @@
+"""The lanes' policy, on a clock that the tests turn."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raytes.dispatch.lanes import BOOT_S, Lanes, Plan
+from raytes.dispatch.shape import Node, Shape
+
+SMALL = Shape(cpus=1, memory=1)
+BIG = Shape(cpus=2, memory=1)
+HUGE = Shape(cpus=64, memory=1)
+
+SLICE_S = 2.0
+IDLE_S = 10.0
+MAX_PENDING = 4
+
+
+class Cluster:
+    """Lanes with a Ray beside them that places runners on its nodes, or can't."""
+
+    def __init__(self, *cpus: int) -> None:
+        self.now = 0.0
+        self.lanes = Lanes(
+            slice_s=SLICE_S,
+            idle_timeout_s=IDLE_S,
+            max_pending=MAX_PENDING,
+            clock=lambda: self.now,
+        )
+        self.nodes = {f"node{i}": Node(f"node{i}", count, 1000) for i, count in enumerate(cpus)}
+        self.free = {name: node.cpus for name, node in self.nodes.items()}
+        self.pending: dict[str, Shape] = {}
+        self.placed: dict[str, tuple[str, Shape]] = {}
+        self.running: dict[str, str] = {}
+        self.numbers = itertools.count()
+        self.lanes.set_nodes(self.nodes.values())
+
+    def add(self, shape: Shape, *tasks: str) -> None:
+        for task in tasks:
+            self.lanes.enqueue(task, shape)
+
+    def settle(self) -> Plan:
+        """Carry out plans until nothing changes; the last one."""
+        for _ in range(100):
+            plan = self.lanes.plan()
+            for runner in plan.release:
+                self.end(runner)
+            for shape in plan.request:
+                runner = f"r{next(self.numbers)}"
+                self.pending[runner] = shape
+                self.lanes.asked(runner, shape)
+            placed = self.place()
+            woken = [self.take(runner) for runner in [*plan.wake, *placed]]
+            if not (plan.release or plan.request or any(woken)):
+                return plan
+        pytest.fail("the plans never settle")
+
+    def place(self) -> list[str]:
+        """Ray: the first pending runner that fits anywhere, until none does."""
+        up = []
+        for runner, shape in list(self.pending.items()):
+            node = next((n for n, left in self.free.items() if left >= shape.cpus), None)
+            if node is not None:
+                del self.pending[runner]
+                self.free[node] -= shape.cpus
+                self.placed[runner] = (node, shape)
+                self.lanes.up(runner, node)
+                up.append(runner)
+        return up
+
+    def take(self, runner: str) -> str | None:
+        task = self.lanes.take(runner)
+        if task is not None:
+            self.running[runner] = task
+        return task
+
+    def finish(self, runner: str) -> str:
+        """A task ends, and its runner takes the next."""
+        task = self.running.pop(runner)
+        self.take(runner)
+        self.settle()
+        return task
+
+    def end(self, runner: str) -> None:
+        self.pending.pop(runner, None)
+        if runner in self.placed:
+            node, shape = self.placed.pop(runner)
+            self.free[node] += shape.cpus
+        assert runner not in self.running, "a runner at a task was released"
+        self.lanes.gone(runner)
+
+
+def tasks_running(cluster: Cluster) -> list[str]:
+    return sorted(cluster.running.values())
+
+
+def test_what_fits_runs_and_the_rest_waits() -> None:
+    cluster = Cluster(2)
+    cluster.add(SMALL, "a", "b", "c")
+    cluster.settle()
+    assert tasks_running(cluster) == ["a", "b"]
+
+
+def test_a_finished_runner_takes_the_oldest_task_of_its_lane() -> None:
+    cluster = Cluster(1)
+    cluster.add(SMALL, "c", "b", "a")
+    cluster.settle()
+    assert [cluster.finish("r0") for _ in range(3)] == ["a", "b", "c"]
+    assert list(cluster.placed) == ["r0"]
+
+
+def test_a_million_tasks_ask_ray_for_few_runners_at_once() -> None:
+    cluster = Cluster(2)
+    cluster.add(SMALL, *(f"{n:03}" for n in range(100)))
+    cluster.settle()
+    assert len(cluster.pending) == MAX_PENDING
+
+
+def test_the_pending_runners_go_with_the_tasks_they_were_for() -> None:
+    cluster = Cluster(1)
+    cluster.add(SMALL, "a", "b")
+    cluster.settle()
+    assert cluster.pending
+    cluster.finish("r0")
+    assert not cluster.pending
+
+
+def test_a_cancelled_task_is_not_taken() -> None:
+    cluster = Cluster(1)
+    cluster.add(SMALL, "a", "b", "c")
+    cluster.settle()
+    cluster.lanes.remove("b", SMALL)
+    cluster.finish("r0")
+    assert tasks_running(cluster) == ["c"]
+
+
+def test_a_task_that_is_queued_again_is_taken_again() -> None:
+    cluster = Cluster(1)
+    cluster.add(SMALL, "a", "b")
+    cluster.settle()
+    cluster.add(SMALL, "a")
+    cluster.finish("r0")
+    assert tasks_running(cluster) == ["a"]
+
+
+def test_an_idle_runner_goes_after_its_time_and_not_before() -> None:
+    cluster = Cluster(1)
+    cluster.add(SMALL, "a")
+    cluster.settle()
+    cluster.finish("r0")
+    assert cluster.lanes.deadline() == IDLE_S
+    cluster.now = IDLE_S - 0.1
+    cluster.settle()
+    assert cluster.placed
+    cluster.now = IDLE_S
+    cluster.settle()
+    assert not cluster.placed
+
+
+def test_an_idle_runner_gives_way_at_once_to_another_shape() -> None:
+    cluster = Cluster(1)
+    cluster.add(SMALL, "a")
+    cluster.settle()
+    cluster.finish("r0")
+    other = Shape(cpus=1, memory=2)
+    cluster.add(other, "b")
+    cluster.settle()
+    assert tasks_running(cluster) == ["b"]
+
+
+def test_a_lane_goes_on_for_a_slice_while_an_older_task_of_another_shape_waits() -> None:
+    cluster = Cluster(1)
+    other = Shape(cpus=1, memory=2)
+    cluster.add(SMALL, "a", "c", "d")
+    cluster.settle()
+    cluster.add(other, "b")
+    cluster.settle()
+    cluster.now = SLICE_S - 0.1
+    cluster.finish("r0")
+    assert tasks_running(cluster) == ["c"]
+    cluster.now = SLICE_S
+    cluster.finish("r0")
+    assert tasks_running(cluster) == ["b"]
+
+
+def test_younger_tasks_of_another_shape_wait_for_the_older_ones() -> None:
+    cluster = Cluster(1)
+    cluster.add(SMALL, "a", "b")
+    cluster.add(Shape(cpus=1, memory=2), "c")
+    cluster.settle()
+    cluster.now = 100.0
+    cluster.finish("r0")
+    assert tasks_running(cluster) == ["b"]
+
+
+def test_a_big_task_is_not_starved_by_a_stream_of_small_ones() -> None:
+    cluster = Cluster(2)
+    cluster.add(SMALL, "a", "b")
+    cluster.settle()
+    cluster.add(BIG, "big")
+    cluster.add(SMALL, *(f"z{n}" for n in range(50)))
+    cluster.settle()
+    for _ in range(10):
+        if "big" in cluster.running.values():
+            break
+        cluster.now += 1.0
+        cluster.finish(next(iter(cluster.running)))
+    assert tasks_running(cluster) == ["big"]
+
+
+def test_what_is_given_back_is_held_for_the_big_task() -> None:
+    cluster = Cluster(2)
+    cluster.add(SMALL, "a", "b")
+    cluster.settle()
+    cluster.add(BIG, "big")
+    third = Shape(cpus=1, memory=3)
+    cluster.add(third, "z")
+    cluster.settle()
+    cluster.now = SLICE_S
+    cluster.finish("r0")
+    assert tasks_running(cluster) == ["b"]
+    assert third not in cluster.pending.values()
+
+
+def test_a_task_that_fits_beside_does_not_wait_for_the_big_one() -> None:
+    cluster = Cluster(2, 1)
+    cluster.add(SMALL, "a")
+    cluster.settle()
+    cluster.add(BIG, "big")
+    cluster.add(Shape(cpus=1, memory=3), "z")
+    cluster.settle()
+    assert "z" in cluster.running.values()
+
+
+def test_what_no_node_can_hold_asks_ray_all_the_same_and_holds_nobody_up() -> None:
+    cluster = Cluster(1)
+    cluster.add(HUGE, "a", "b")
+    cluster.add(SMALL, "c")
+    cluster.settle()
+    assert list(cluster.pending.values()) == [HUGE, HUGE]
+    assert tasks_running(cluster) == ["c"]
+
+
+def test_what_no_node_can_hold_is_given_up_after_a_time() -> None:
+    cluster = Cluster(1)
+    cluster.add(HUGE, "a", "b")
+    assert cluster.lanes.hopeless(5.0) == []
+    cluster.now = 4.9
+    assert cluster.lanes.hopeless(5.0) == []
+    cluster.now = 5.0
+    assert cluster.lanes.hopeless(5.0) == [(HUGE, ["a", "b"])]
+
+
+def test_a_new_node_gives_hope() -> None:
+    cluster = Cluster(1)
+    cluster.add(HUGE, "a")
+    cluster.lanes.hopeless(5.0)
+    cluster.lanes.set_nodes([*cluster.nodes.values(), Node("new", 64, 1000)])
+    cluster.now = 5.0
+    assert cluster.lanes.hopeless(5.0) == []
+
+
+def test_room_that_somebody_else_holds_is_claimed_from_idle_runners() -> None:
+    cluster = Cluster(2)
+    cluster.add(SMALL, "a")
+    cluster.settle()
+    cluster.finish("r0")
+    cluster.free["node0"] -= 1  # another user of the cluster
+    other = Shape(cpus=1, memory=2)
+    cluster.add(other, "b")
+    cluster.settle()
+    assert list(cluster.pending.values()) == [other]
+    cluster.now = BOOT_S
+    cluster.settle()
+    cluster.settle()
+    assert tasks_running(cluster) == ["b"]
+
+
+def test_a_runner_that_is_gone_makes_room_for_a_new_one() -> None:
+    cluster = Cluster(1)
+    cluster.add(SMALL, "a", "b")
+    cluster.settle()
+    cluster.running.clear()
+    cluster.end("r0")
+    cluster.settle()
+    assert tasks_running(cluster) == ["b"]
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+def test_a_runner_found_after_a_restart_is_busy_only_if_it_has_a_task(restarted: bool) -> None:
+    cluster = Cluster(1)
+    cluster.lanes.asked("old", SMALL)
+    cluster.lanes.up("old", "node0")
+    if restarted:
+        cluster.lanes.busy("old")
+    cluster.add(SMALL, "a")
+    assert cluster.lanes.plan().wake == ([] if restarted else ["old"])
+
+
+@given(
+    nodes=st.lists(st.integers(1, 4), min_size=1, max_size=3),
+    wishes=st.lists(st.integers(1, 4), min_size=1, max_size=30),
+    pauses=st.lists(st.floats(0, 3), min_size=1, max_size=10),
+)
+def test_every_task_that_fits_some_node_runs_once(
+    nodes: list[int], wishes: list[int], pauses: list[float]
+) -> None:
+    cluster = Cluster(*nodes)
+    fitting = [
+        (f"t{number:02}", Shape(cpus=cpus, memory=1))
+        for number, cpus in enumerate(wishes)
+        if cpus <= max(nodes)
+    ]
+    for task, shape in fitting:
+        cluster.add(shape, task)
+    cluster.settle()
+    done = []
+    pause = itertools.cycle(pauses)
+    for _ in range(20 * len(wishes)):
+        if not cluster.running:
+            cluster.now += 1.0
+            cluster.settle()
+            continue
+        cluster.now += next(pause)
+        done.append(cluster.finish(next(iter(cluster.running))))
+        if len(done) == len(fitting):
+            break
+    assert sorted(done) == [task for task, _ in fitting]

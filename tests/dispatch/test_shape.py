@@ -1,0 +1,52 @@
+from raytes.config import Settings
+from raytes.dispatch.shape import Node, Shape, shape_of
+from raytes.models import TesResources
+
+SETTINGS = Settings(default_cpu_cores=1, default_ram_gb=2.0)
+
+
+def test_a_task_that_asks_for_nothing_gets_the_defaults() -> None:
+    assert shape_of(None, SETTINGS, serving=False) == Shape(cpus=1, memory=2 * 10**9)
+
+
+def test_zero_is_asking_for_nothing() -> None:
+    asked = TesResources(cpu_cores=0, ram_gb=0.0)
+    assert shape_of(asked, SETTINGS, serving=False) == Shape(cpus=1, memory=2 * 10**9)
+
+
+def test_resources_become_actor_options() -> None:
+    asked = TesResources(cpu_cores=4, ram_gb=0.5, disk_gb=10.0, zones=["b", "a"], preemptible=False)
+    options = shape_of(asked, SETTINGS, serving=True).actor_options(
+        serving_node="abc", disk_declared=True
+    )
+    assert options == {
+        "num_cpus": 4,
+        "memory": 500_000_000,
+        "resources": {"disk_gb": 10.0},
+        "label_selector": {
+            "ray.io/availability-zone": "in(a,b)",
+            "ray.io/market-type": "!spot",
+            "ray.io/node-id": "abc",
+        },
+    }
+
+
+def test_disk_is_not_asked_of_a_cluster_that_does_not_declare_it() -> None:
+    shape = Shape(cpus=1, memory=1, disk_gb=10.0)
+    assert "resources" not in shape.actor_options(serving_node="", disk_declared=False)
+
+
+def test_a_shape_survives_being_stored() -> None:
+    shape = Shape(cpus=2, memory=3, disk_gb=0.5, zones=("a",), on_demand=True, serving=True)
+    assert Shape.from_key(shape.key()) == shape
+
+
+def test_a_node_holds_what_fits_it_and_is_of_its_kind() -> None:
+    node = Node("n", cpus=4, memory=8, disk_gb=10, zone="a", spot=True)
+    assert node.could_hold(Shape(cpus=4, memory=8, disk_gb=10, zones=("a", "b")))
+    assert not node.could_hold(Shape(cpus=5, memory=8))
+    assert not node.could_hold(Shape(cpus=1, memory=9))
+    assert not node.could_hold(Shape(cpus=1, memory=1, disk_gb=11))
+    assert not node.could_hold(Shape(cpus=1, memory=1, zones=("b",)))
+    assert not node.could_hold(Shape(cpus=1, memory=1, on_demand=True))
+    assert not node.could_hold(Shape(cpus=1, memory=1, serving=True))

@@ -1,0 +1,155 @@
+"""A node for the runner's tests: a real Podman service of its own, scratch and a local root."""
+
+import subprocess
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raytes import ids
+from raytes.attempt import Assignment, Update
+from raytes.config import Settings
+from raytes.models import TesExecutorLog, TesState, TesTask, TesTaskLog
+from raytes.runner.control import Control
+from raytes.runner.image_files import ImageFiles
+from raytes.runner.service import PodmanService
+from raytes.runner.task import Node, run_attempt
+from raytes.storage import Storage
+from tests.images import Images
+
+
+@dataclass
+class Attempt:
+    """An attempt, and what was said of it."""
+
+    last: Update
+    updates: list[Update] = field(default_factory=list)
+
+    @property
+    def state(self) -> TesState:
+        assert self.last.state is not None
+        return self.last.state
+
+    @property
+    def log(self) -> TesTaskLog:
+        assert self.last.log is not None
+        return self.last.log
+
+    @property
+    def executors(self) -> list[TesExecutorLog]:
+        return self.log.logs
+
+    @property
+    def exit_codes(self) -> list[int]:
+        return [one.exit_code for one in self.executors]
+
+    @property
+    def failure_reason(self) -> str | None:
+        return (self.log.metadata or {}).get("failure_reason")
+
+    @property
+    def system_logs(self) -> str:
+        return "\n".join(line for one in self.updates for line in one.system_logs)
+
+    def stdout(self, index: int = 0) -> str:
+        return self._tail("stdout", index)
+
+    def stderr(self, index: int = 0) -> str:
+        return self._tail("stderr", index)
+
+    def _tail(self, stream: str, index: int) -> str:
+        tails = [one.tails[index] for one in self.updates if index in one.tails]
+        text: str = getattr(tails[-1], stream)
+        return text
+
+
+@dataclass
+class Bench:
+    """Runs task documents on a node."""
+
+    node: Node
+    files: Path  # the local root
+    images: Images
+
+    def run(
+        self,
+        task: dict[str, Any],
+        *,
+        control: Control | None = None,
+        said: Callable[[Update], None] = lambda update: None,
+        **settings: Any,
+    ) -> Attempt:
+        node = self._with(settings)
+        updates: list[Update] = []
+
+        def send(update: Update) -> None:
+            updates.append(update)
+            said(update)
+
+        last = run_attempt(
+            Assignment(ids.mint(), 1, TesTask.model_validate(task)),
+            node,
+            send,
+            control or Control(),
+        )
+        return Attempt(last, [*updates, last])
+
+    def sh(self, script: str, **task: Any) -> Attempt:
+        """Run a task of one executor, a shell script in busybox."""
+        return self.run({"executors": [self.executor(script)], **task})
+
+    def executor(self, script: str, **fields: Any) -> dict[str, Any]:
+        return {"image": self.images.busybox, "command": ["sh", "-c", script], **fields}
+
+    def containers(self) -> list[dict[str, Any]]:
+        return self.node.podman.engine().containers([f"raytes.instance={self.node.instance}"])
+
+    def scratch(self) -> list[str]:
+        directory = self.node.settings.scratch / self.node.instance
+        return sorted(one.name for one in directory.iterdir() if one.name != "sweep.lock")
+
+    def _with(self, settings: dict[str, Any]) -> Node:
+        if not settings:
+            return self.node
+        changed = self.node.settings.model_copy(update=settings)
+        return Node(
+            self.node.name, changed, self.node.instance, self.node.podman,
+            Storage(changed), self.node.image_files,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def node(tmp_path_factory: pytest.TempPathFactory, podman_images: Images) -> Iterator[Node]:
+    state = tmp_path_factory.mktemp("node")
+    settings = Settings(state_dir=state, network="none", default_ram_gb=0.25)
+    settings.local_root[0].path.mkdir()
+    instance = uuid.uuid4().hex
+    podman = PodmanService(None, instance)
+    yield Node("test-node", settings, instance, podman, Storage(settings), ImageFiles())
+    podman.release()
+
+
+@pytest.fixture
+def bench(node: Node, podman_images: Images, request: pytest.FixtureRequest) -> Iterator[Bench]:
+    files = node.settings.local_root[0].path / request.node.name[:80].replace("/", "_")
+    files.mkdir()
+    bench = Bench(node, files, podman_images)
+    mounts = _mounts(node)
+    yield bench
+    assert bench.containers() == []
+    assert bench.scratch() == []
+    assert _mounts(node) == mounts
+
+
+@pytest.fixture
+def stop() -> threading.Event:
+    return threading.Event()
+
+
+def _mounts(node: Node) -> list[str]:
+    found = subprocess.run(["findmnt", "-rno", "TARGET"], check=True, text=True, capture_output=True)
+    return [line for line in found.stdout.splitlines() if str(node.settings.state_dir) in line]

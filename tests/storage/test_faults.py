@@ -1,0 +1,176 @@
+"""What happens when a store doesn't do what it is asked."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from raytes.errors import Canceled, InputFailed, OutputFailed
+from raytes.models import TesFileType
+from raytes.storage import Entry, Storage, retry
+
+from .faulty_proxy import FaultyProxy, faulty_proxy
+from .object_store import S3Bucket
+
+FILE, DIRECTORY = TesFileType.FILE, TesFileType.DIRECTORY
+LARGE = os.urandom(20 * 2**20)  # several ranges
+
+
+@pytest.fixture(autouse=True)
+def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "FIRST_DELAY", 0.001)
+
+
+@pytest.fixture
+def proxy(s3_endpoint: str) -> Iterator[FaultyProxy]:
+    with faulty_proxy(s3_endpoint) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def storage(make_storage: Callable[..., Storage], s3: S3Bucket, proxy: FaultyProxy) -> Storage:
+    return make_storage(storage={"s3://": s3.options | {"endpoint_url": proxy.url}})
+
+
+@pytest.mark.parametrize("fault", [500, 503, 429, "reset", "truncate"])
+def test_a_download_gets_over_a_passing_fault(
+    storage: Storage,
+    s3: S3Bucket,
+    proxy: FaultyProxy,
+    tmp_path: Path,
+    never: threading.Event,
+    fault: int | str,
+) -> None:
+    s3.put("in", LARGE)
+    proxy.faults.extend([fault, fault, fault])
+    assert storage.fetch(f"{s3.url}/in", FILE, tmp_path / "in", never) is FILE
+    assert (tmp_path / "in").read_bytes() == LARGE
+    assert not proxy.faults
+
+
+@pytest.mark.parametrize("fault", [500, 503, 429, "reset"])
+@pytest.mark.parametrize("data", [b"small", LARGE])
+def test_an_upload_gets_over_a_passing_fault(
+    storage: Storage,
+    s3: S3Bucket,
+    proxy: FaultyProxy,
+    tmp_path: Path,
+    never: threading.Event,
+    fault: int | str,
+    data: bytes,
+) -> None:
+    (tmp_path / "out").write_bytes(data)
+    proxy.faults.extend([fault, fault, fault])
+    storage.publish([Entry("", tmp_path / "out")], f"{s3.url}/out", FILE, never)
+    assert s3.get("out") == data
+    assert s3.open_uploads() == []
+
+
+def test_a_fault_that_stays_is_final_after_some_attempts_and_says_so(
+    storage: Storage, s3: S3Bucket, proxy: FaultyProxy, tmp_path: Path, never: threading.Event
+) -> None:
+    (tmp_path / "out").write_bytes(b"x")
+    proxy.faults.extend([503] * 100)
+    with pytest.raises(
+        OutputFailed, match=rf"{s3.url}/out .*503.* in {retry.ATTEMPTS} attempts"
+    ) as failed:
+        storage.publish([Entry("", tmp_path / "out")], f"{s3.url}/out", FILE, never)
+    assert failed.value.transient
+    assert len(proxy.requests) == retry.ATTEMPTS
+
+
+@pytest.mark.parametrize("status", [403, 405])
+def test_a_refusal_is_final_at_once(
+    storage: Storage,
+    s3: S3Bucket,
+    proxy: FaultyProxy,
+    tmp_path: Path,
+    never: threading.Event,
+    status: int,
+) -> None:
+    proxy.faults.extend([status] * 100)
+    with pytest.raises(InputFailed, match=f"{s3.url}/in .*{status}") as failed:
+        storage.fetch(f"{s3.url}/in", FILE, tmp_path / "in", never)
+    assert not failed.value.transient
+    assert len(proxy.requests) == 1
+
+
+def test_a_server_that_is_not_there_is_a_passing_cause(
+    make_storage: Callable[..., Storage], s3: S3Bucket, tmp_path: Path, never: threading.Event
+) -> None:
+    storage = make_storage(storage={"s3://": s3.options | {"endpoint_url": "http://127.0.0.1:1"}})
+    with pytest.raises(
+        InputFailed, match=f"{s3.url}/in .*connection to http://127.0.0.1:1/.* failed"
+    ) as failed:
+        storage.fetch(f"{s3.url}/in", FILE, tmp_path / "in", never)
+    assert failed.value.transient
+
+
+def test_a_directory_with_one_bad_file_fails_and_names_it(
+    storage: Storage, s3: S3Bucket, proxy: FaultyProxy, tmp_path: Path, never: threading.Event
+) -> None:
+    s3.put("tree/one", b"1")
+    s3.put("tree/two", b"2")
+    proxy.faults.extend(["pass", 403, 403])
+    with pytest.raises(InputFailed, match=r"tree .*(one|two): .*403"):
+        storage.fetch(f"{s3.url}/tree", DIRECTORY, tmp_path / "bad", never)
+
+
+def test_a_cancel_ends_a_transfer_that_hangs(
+    storage: Storage, s3: S3Bucket, proxy: FaultyProxy, tmp_path: Path
+) -> None:
+    stop = threading.Event()
+    proxy.faults.append("hang")
+    threading.Thread(target=lambda: proxy.hanging.wait() and stop.set(), daemon=True).start()
+    with pytest.raises(Canceled):
+        storage.fetch(f"{s3.url}/in", FILE, tmp_path / "in", stop)
+
+
+def test_no_message_holds_a_secret(
+    make_storage: Callable[..., Storage],
+    s3: S3Bucket,
+    tmp_path: Path,
+    never: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LAB_SECRET", "from-the-environment")
+    (tmp_path / "token").write_text("from-a-file\n")
+    bad = "http://from-the-environment.from-a-file.invalid"
+    storage = make_storage(
+        storage={
+            "s3://": s3.options
+            | {
+                "endpoint_url": bad,
+                "secret": {"env": "LAB_SECRET"},
+                "token": {"file": str(tmp_path / "token")},
+            }
+        }
+    )
+    with pytest.raises(InputFailed) as failed:
+        storage.fetch(f"{s3.url}/in-from-a-file", FILE, tmp_path / "in", never)
+    assert "from-the-environment" not in str(failed.value)
+    assert "from-a-file" not in str(failed.value)
+
+
+def test_an_option_that_names_a_missing_variable_is_said(
+    make_storage: Callable[..., Storage], tmp_path: Path, never: threading.Event
+) -> None:
+    storage = make_storage(storage={"s3://": {"secret": {"env": "NO_SUCH_VARIABLE"}}})
+    with pytest.raises(InputFailed, match="NO_SUCH_VARIABLE"):
+        storage.fetch("s3://bucket/in", FILE, tmp_path / "in", never)
+
+
+def test_missing_credentials_are_said(
+    make_storage: Callable[..., Storage],
+    s3_endpoint: str,
+    tmp_path: Path,
+    never: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    storage = make_storage(storage={"s3://": {"endpoint_url": s3_endpoint}})
+    with pytest.raises(InputFailed, match="no credentials"):
+        storage.fetch("s3://bucket/in", FILE, tmp_path / "in", never)

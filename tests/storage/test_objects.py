@@ -1,0 +1,291 @@
+"""Files and directories in and out of real object stores."""
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from raytes.errors import Canceled, InputFailed, OutputFailed
+from raytes.models import TesFileType
+from raytes.storage import Entry, Storage
+
+from .object_store import Bucket, S3Bucket
+
+FILE, DIRECTORY = TesFileType.FILE, TesFileType.DIRECTORY
+MIB = 2**20
+
+ODD_KEYS = [
+    "with space.txt",
+    "a%20b",
+    "100%",
+    "a+b",
+    "hash#tag",
+    "query?versionId=1",
+    "star*.txt",
+    "[abc].txt",
+    "{a,b}",
+    "naïve-数据.txt",
+    "dots..in..name",
+    "quote'\"&<>",
+    "~tilde",
+]
+
+
+@pytest.fixture
+def storage(make_storage: Callable[..., Storage], bucket: Bucket) -> Storage:
+    return make_storage(**bucket.settings)
+
+
+def entry(path: Path, data: bytes, relative: str = "") -> Entry:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return Entry(relative, path)
+
+
+@pytest.mark.parametrize("key", ODD_KEYS)
+def test_a_key_is_taken_literally_both_ways(
+    storage: Storage, bucket: Bucket, tmp_path: Path, never: threading.Event, key: str
+) -> None:
+    bucket.put("decoy/abc.txt", b"decoy")
+    url = f"{bucket.url}/decoy/{key}"
+
+    stored = storage.publish([entry(tmp_path / "out", b"the bytes")], url, FILE, never)
+    kind = storage.fetch(url, FILE, tmp_path / "in", never)
+
+    assert bucket.get(f"decoy/{key}") == b"the bytes"
+    assert [(one.relative, one.url, one.size_bytes) for one in stored] == [("", url, 9)]
+    assert kind is FILE
+    assert (tmp_path / "in").read_bytes() == b"the bytes"
+
+
+def test_an_empty_file_stays_an_empty_file(
+    storage: Storage, bucket: Bucket, tmp_path: Path, never: threading.Event
+) -> None:
+    url = f"{bucket.url}/empty"
+    storage.publish([entry(tmp_path / "out", b"")], url, FILE, never)
+    assert bucket.get("empty") == b""
+    assert storage.fetch(url, None, tmp_path / "in", never) is FILE
+    assert (tmp_path / "in").read_bytes() == b""
+
+
+def test_a_shorter_output_leaves_no_old_bytes(
+    storage: Storage, bucket: Bucket, tmp_path: Path, never: threading.Event
+) -> None:
+    bucket.put("out", b"a much longer older object")
+    storage.publish([entry(tmp_path / "out", b"short")], f"{bucket.url}/out", FILE, never)
+    assert bucket.get("out") == b"short"
+
+
+def test_a_file_of_many_parts_is_whole(
+    storage: Storage, bucket: Bucket, tmp_path: Path, never: threading.Event
+) -> None:
+    data = os.urandom(40 * MIB) + b"end"
+    url = f"{bucket.url}/large"
+    storage.publish([entry(tmp_path / "out", data)], url, FILE, never)
+    assert storage.fetch(url, FILE, tmp_path / "in", never) is FILE
+    assert (tmp_path / "in").read_bytes() == data
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+@pytest.mark.parametrize("kind", [DIRECTORY, None])
+def test_a_directory_is_what_lies_below_its_url_and_nothing_else(
+    storage: Storage,
+    bucket: Bucket,
+    tmp_path: Path,
+    never: threading.Event,
+    slash: str,
+    kind: TesFileType | None,
+) -> None:
+    bucket.put("data/a/one.txt", b"1")
+    bucket.put("data/a/deep/er/two [x] %20.txt", b"2")
+    bucket.put("data/ab/three.txt", b"3")
+    bucket.put("data/a.txt", b"4")
+
+    assert storage.fetch(f"{bucket.url}/data/a{slash}", kind, tmp_path / "in", never) is DIRECTORY
+
+    assert files_below(tmp_path / "in") == {
+        "one.txt": b"1",
+        "deep/er/two [x] %20.txt": b"2",
+    }
+
+
+def test_a_directory_goes_out_with_its_empty_directories_and_comes_back(
+    storage: Storage, bucket: Bucket, tmp_path: Path, never: threading.Event
+) -> None:
+    entries = [
+        entry(tmp_path / "1", b"one", "one.txt"),
+        entry(tmp_path / "2", b"two", "sub dir/two#.txt"),
+        Entry("sub dir/empty", None),
+    ]
+
+    stored = storage.publish(entries, f"{bucket.url}/results/", DIRECTORY, never)
+    kind = storage.fetch(f"{bucket.url}/results", DIRECTORY, tmp_path / "in", never)
+
+    assert [(one.relative, one.url) for one in stored] == [
+        ("one.txt", f"{bucket.url}/results/one.txt"),
+        ("sub dir/two#.txt", f"{bucket.url}/results/sub dir/two#.txt"),
+    ]
+    assert kind is DIRECTORY
+    assert files_below(tmp_path / "in") == {"one.txt": b"one", "sub dir/two#.txt": b"two"}
+    assert (tmp_path / "in/sub dir/empty").is_dir()
+
+
+def test_an_empty_directory_goes_out_and_comes_back(
+    storage: Storage, bucket: Bucket, tmp_path: Path, never: threading.Event
+) -> None:
+    assert storage.publish([], f"{bucket.url}/nothing", DIRECTORY, never) == []
+    assert storage.fetch(f"{bucket.url}/nothing", DIRECTORY, tmp_path / "in", never) is DIRECTORY
+    assert list((tmp_path / "in").iterdir()) == []
+
+
+def test_a_directory_output_is_merged_into_what_is_there(
+    storage: Storage, bucket: Bucket, tmp_path: Path, never: threading.Event
+) -> None:
+    bucket.put("results/old.txt", b"old")
+    bucket.put("results/both.txt", b"older and longer")
+    storage.publish(
+        [entry(tmp_path / "1", b"new", "both.txt")], f"{bucket.url}/results", DIRECTORY, never
+    )
+    assert bucket.get("results/old.txt") == b"old"
+    assert bucket.get("results/both.txt") == b"new"
+
+
+def test_an_object_and_a_directory_of_one_name_are_told_apart_by_the_type(
+    storage: Storage, bucket: Bucket, tmp_path: Path, never: threading.Event
+) -> None:
+    bucket.put("thing", b"object")
+    bucket.put("thing/inside", b"inside")
+    url = f"{bucket.url}/thing"
+
+    assert storage.fetch(url, FILE, tmp_path / "file", never) is FILE
+    assert storage.fetch(url, None, tmp_path / "untold", never) is FILE
+    assert storage.fetch(url, DIRECTORY, tmp_path / "tree", never) is DIRECTORY
+
+    assert (tmp_path / "file").read_bytes() == b"object"
+    assert files_below(tmp_path / "tree") == {"inside": b"inside"}
+
+
+def test_a_wrong_type_is_corrected_from_what_is_there(
+    storage: Storage, bucket: Bucket, tmp_path: Path, never: threading.Event
+) -> None:
+    bucket.put("file", b"x")
+    bucket.put("tree/file", b"y")
+    assert storage.fetch(f"{bucket.url}/file", DIRECTORY, tmp_path / "1", never) is FILE
+    assert storage.fetch(f"{bucket.url}/tree", FILE, tmp_path / "2", never) is DIRECTORY
+
+
+@pytest.mark.parametrize("kind", [FILE, DIRECTORY, None])
+@pytest.mark.parametrize("key", ["nothing/here", "nothing/here/"])
+def test_an_input_that_is_not_there_is_named_and_final(
+    storage: Storage,
+    bucket: Bucket,
+    tmp_path: Path,
+    never: threading.Event,
+    kind: TesFileType | None,
+    key: str,
+) -> None:
+    bucket.put("nothing/hereabouts", b"")
+    with pytest.raises(InputFailed, match=f"{bucket.url}/{key}.*doesn't exist") as failed:
+        storage.fetch(f"{bucket.url}/{key}", kind, tmp_path / "in", never)
+    assert not failed.value.transient
+
+
+@pytest.mark.parametrize("key", ["../evil", "a/../../evil", "./a"])
+def test_a_key_that_would_leave_the_directory_is_refused(
+    make_storage: Callable[..., Storage],
+    s3: S3Bucket,
+    tmp_path: Path,
+    never: threading.Event,
+    key: str,
+) -> None:
+    s3.put("tree/good", b"")
+    s3.put(f"tree/{key}", b"evil")
+    with pytest.raises(InputFailed, match="can't be a path"):
+        make_storage(**s3.settings).fetch(f"{s3.url}/tree", DIRECTORY, tmp_path / "in", never)
+    assert not (tmp_path / "evil").exists()
+
+
+def test_a_file_output_whose_url_names_a_directory_is_refused(
+    storage: Storage, bucket: Bucket, tmp_path: Path, never: threading.Event
+) -> None:
+    with pytest.raises(OutputFailed, match="names a directory"):
+        storage.publish([entry(tmp_path / "out", b"x")], f"{bucket.url}/out/", FILE, never)
+    assert bucket.keys() == []
+
+
+def test_thousands_of_small_files_come_whole(
+    make_storage: Callable[..., Storage], s3: S3Bucket, tmp_path: Path, never: threading.Event
+) -> None:
+    storage = make_storage(**s3.settings)
+    entries = [
+        entry(tmp_path / f"out/{number}", str(number).encode(), f"{number % 7}/{number}")
+        for number in range(1100)  # more than one page of a listing
+    ]
+    stored = storage.publish(entries, f"{s3.url}/many", DIRECTORY, never)
+    storage.fetch(f"{s3.url}/many", DIRECTORY, tmp_path / "in", never)
+    assert [one.relative for one in stored] == [one.relative for one in entries]
+    assert files_below(tmp_path / "in") == {
+        one.relative: one.source.read_bytes() for one in entries if one.source
+    }
+
+
+def test_a_name_that_is_not_unicode_is_refused_by_name(
+    storage: Storage, bucket: Bucket, tmp_path: Path, never: threading.Event
+) -> None:
+    odd = entry(tmp_path / "out", b"x", "latin-\udce9")
+    with pytest.raises(OutputFailed, match="not valid Unicode"):
+        storage.publish([odd], f"{bucket.url}/out", DIRECTORY, never)
+
+
+def test_a_bucket_that_does_not_exist_is_named(
+    make_storage: Callable[..., Storage], s3: S3Bucket, tmp_path: Path, never: threading.Event
+) -> None:
+    storage = make_storage(**s3.settings)
+    with pytest.raises(OutputFailed, match=r"s3://no-such-bucket/out.*bucket doesn't exist"):
+        storage.publish([entry(tmp_path / "out", b"x")], "s3://no-such-bucket/out", FILE, never)
+
+
+def test_sections_for_prefixes_choose_the_store(
+    make_storage: Callable[..., Storage], s3: S3Bucket, tmp_path: Path, never: threading.Event
+) -> None:
+    s3.put("data/a/file", b"x")
+    s3.put("data/ab/file", b"y")
+    # The section for data/a leads to a server that isn't there.
+    nowhere = s3.options | {"endpoint_url": "http://127.0.0.1:1", "secret": "another-secret"}
+    storage = make_storage(storage={s3.url: s3.options, f"{s3.url}/data/a": nowhere})
+    storage.fetch(f"{s3.url}/data/ab/file", FILE, tmp_path / "in", never)
+    assert (tmp_path / "in").read_bytes() == b"y"
+
+
+def test_a_cancel_ends_a_transfer_and_leaves_no_upload_behind(
+    make_storage: Callable[..., Storage], s3: S3Bucket, tmp_path: Path
+) -> None:
+    large = tmp_path / "large"
+    with large.open("wb") as file:
+        file.truncate(400 * MIB)
+    stop = threading.Event()
+    seen = threading.Event()
+
+    def cancel_when_it_has_begun() -> None:
+        while not s3.open_uploads():
+            pass
+        seen.set()
+        stop.set()
+
+    canceler = threading.Thread(target=cancel_when_it_has_begun, daemon=True)
+    canceler.start()
+    with pytest.raises(Canceled):
+        make_storage(**s3.settings).publish([Entry("", large)], f"{s3.url}/large", FILE, stop)
+    assert seen.is_set()
+    assert s3.open_uploads() == []
+    assert s3.keys() == []
+
+
+def files_below(directory: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in directory.rglob("*")
+        if path.is_file()
+    }

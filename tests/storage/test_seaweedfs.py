@@ -1,0 +1,131 @@
+"""The same against SeaweedFS, an S3 server that people run."""
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from raytes.errors import Canceled, InputFailed
+from raytes.models import TesFileType
+from raytes.storage import Entry, Storage
+
+from .object_store import S3Bucket, new_bucket_name
+from .servers import free_port, running
+from .test_objects import ODD_KEYS, entry, files_below
+
+pytestmark = pytest.mark.slow
+
+FILE, DIRECTORY = TesFileType.FILE, TesFileType.DIRECTORY
+MIB = 2**20
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    directory = tmp_path_factory.mktemp("seaweedfs")
+    config = directory / "s3.json"
+    config.write_text(
+        json.dumps(
+            {
+                "identities": [
+                    {
+                        "name": "lab",
+                        "credentials": [{"accessKey": "lab-key", "secretKey": "lab-secret"}],
+                        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+                    }
+                ]
+            }
+        )
+    )
+    port = free_port()
+    servers = ("master", "volume", "filer", "s3")
+    ports = {f"{server}.port.grpc": free_port() for server in servers}
+    ports |= {f"{server}.port": free_port() for server in servers[:3]}
+    command = ["weed", "server", f"-dir={directory}", "-ip=127.0.0.1", "-volume.max=50", "-s3"]
+    command += [f"-s3.port={port}", f"-s3.config={config}"]
+    command += [f"-{name}={number}" for name, number in ports.items()]
+    with running(command, port) as server:
+        yield f"http://127.0.0.1:{port}"
+        server.kill()  # its orderly end takes half a minute
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def weed(endpoint: str) -> S3Bucket:
+    return S3Bucket(endpoint, new_bucket_name(), key="lab-key", secret="lab-secret")
+
+
+@pytest.fixture
+def storage(make_storage: Callable[..., Storage], weed: S3Bucket) -> Storage:
+    return make_storage(**weed.settings)
+
+
+def test_a_tree_with_odd_names_goes_out_and_comes_back(
+    storage: Storage, weed: S3Bucket, tmp_path: Path, never: threading.Event
+) -> None:
+    entries = [
+        entry(tmp_path / f"out/{number}", str(number).encode(), f"sub dir/{key}")
+        for number, key in enumerate(ODD_KEYS)
+    ]
+    entries += [entry(tmp_path / "out/empty", b"", "empty"), Entry("no/thing", None)]
+    storage.publish(entries, f"{weed.url}/tree", DIRECTORY, never)
+    storage.fetch(f"{weed.url}/tree/", None, tmp_path / "in", never)
+    assert files_below(tmp_path / "in") == {
+        one.relative: one.source.read_bytes() for one in entries if one.source
+    }
+    assert (tmp_path / "in/no/thing").is_dir()
+
+
+def test_a_large_file_goes_out_and_comes_back(
+    storage: Storage, weed: S3Bucket, tmp_path: Path, never: threading.Event
+) -> None:
+    data = os.urandom(200 * MIB) + b"end"
+    storage.publish([entry(tmp_path / "out", data)], f"{weed.url}/large", FILE, never)
+    assert storage.fetch(f"{weed.url}/large", FILE, tmp_path / "in", never) is FILE
+    assert (tmp_path / "in").read_bytes() == data
+
+
+def test_thousands_of_small_files_come_whole(
+    storage: Storage, weed: S3Bucket, tmp_path: Path, never: threading.Event
+) -> None:
+    entries = [
+        entry(tmp_path / f"out/{number}", b"x" * 10_000, f"{number}") for number in range(2000)
+    ]
+    storage.publish(entries, f"{weed.url}/many", DIRECTORY, never)
+    storage.fetch(f"{weed.url}/many", DIRECTORY, tmp_path / "in", never)
+    assert len(files_below(tmp_path / "in")) == 2000
+
+
+def test_what_is_not_there_or_not_ours_is_said(
+    storage: Storage,
+    weed: S3Bucket,
+    make_storage: Callable[..., Storage],
+    tmp_path: Path,
+    never: threading.Event,
+) -> None:
+    weed.put("in", b"x")
+    with pytest.raises(InputFailed, match="doesn't exist"):
+        storage.fetch(f"{weed.url}/none", DIRECTORY, tmp_path / "in", never)
+    stranger = make_storage(storage={"s3://": weed.options | {"secret": "not-the-secret"}})
+    with pytest.raises(InputFailed, match="403"):
+        stranger.fetch(f"{weed.url}/in", FILE, tmp_path / "in", never)
+
+
+def test_a_cancel_leaves_no_upload_behind(storage: Storage, weed: S3Bucket, tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    with large.open("wb") as file:
+        file.truncate(1000 * MIB)
+    stop = threading.Event()
+
+    def cancel_when_it_has_begun() -> None:
+        while not weed.open_uploads():
+            pass
+        stop.set()
+
+    threading.Thread(target=cancel_when_it_has_begun, daemon=True).start()
+    with pytest.raises(Canceled):
+        storage.publish([Entry("", large)], f"{weed.url}/large", FILE, stop)
+    assert weed.open_uploads() == []
