@@ -181,6 +181,17 @@ class Settings(BaseSettings):
     schemes: tuple[str, ...] = Field(
         default=("file", "s3", "gs"), description="The URL schemes that tasks may use."
     )
+    allow_hosts: tuple[str, ...] = Field(
+        default=(),
+        description="The hosts that http and https URLs may name, as patterns "
+        "(`*.example.org`). Default: all but those in `deny_hosts`.",
+    )
+    deny_hosts: tuple[str, ...] = Field(
+        default=(),
+        description="Hosts that http and https URLs may not name, as patterns. Loopback, "
+        "link-local and metadata addresses are always denied, but for URLs that have a section "
+        "`storage` of their own.",
+    )
     storage: dict[str, dict[str, Any]] = Field(
         default={},
         description="Options of a store by URL prefix (the longest that fits wins), in the words "

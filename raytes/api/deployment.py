@@ -1,7 +1,6 @@
 """The application as a Ray Serve deployment."""
 
-from functools import partial
-
+from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
 
@@ -20,10 +19,12 @@ def application(settings: Settings, node: str) -> Application:
     class Api:
         """Serves the TES API."""
 
+    def build() -> FastAPI:  # in the replica, where its store is
+        return create_app(settings)
+
     deployment = serve.deployment(
         name="api",
         max_ongoing_requests=_MAX_ONGOING_REQUESTS,
         ray_actor_options={"num_cpus": 0, "label_selector": {NODE_LABEL: node}},
     )
-    ingress = serve.ingress(partial(create_app, settings))
-    return deployment(ingress(Api)).bind()
+    return deployment(serve.ingress(build)(Api)).bind()

@@ -342,8 +342,11 @@ def _refusal(status: int, body: bytes) -> SystemFault:
         message = json.loads(body)["message"]
     except (ValueError, KeyError, TypeError):
         message = body.decode(errors="replace").strip() or f"HTTP status {status}"
-    kind = {404: NotFound, 409: Conflict}.get(status, ContainerRefused)
-    return kind(message)
+    if status == 404:
+        return NotFound(message)
+    if status == 409 or "container state improper" in message:
+        return Conflict(message)
+    return ContainerRefused(message)
 
 
 def _quote(name: str) -> str:

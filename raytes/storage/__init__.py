@@ -140,7 +140,9 @@ class Storage:
         key = (location.scheme, section)
         if key not in self._remotes:
             self._remotes[key] = Remote(
-                lambda: connect(location.scheme, self._options.values(section)),
+                lambda: connect(
+                    location.scheme, self._options.values(section), section, self._policy
+                ),
                 hide=self._options.hide,
                 cache=self._cache(f"{location.scheme} {self._options.identity(section)}"),
             )

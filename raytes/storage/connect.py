@@ -7,10 +7,15 @@ a second, which a task that only touches files shouldn't pay.
 from typing import Any
 
 from raytes.storage.objects import ObjectStore
+from raytes.storage.policy import Policy
 
 
-def connect(scheme: str, options: dict[str, Any]) -> ObjectStore:
-    """The store for `scheme`; `options` are the words of its fsspec implementation."""
+def connect(
+    scheme: str, options: dict[str, Any], section: str | None, policy: Policy
+) -> ObjectStore:
+    """The store for `scheme`; `options`, from `section` of the settings, are in the words of
+    its fsspec implementation.
+    """
     match scheme:
         case "s3":
             from raytes.storage.s3 import S3Store
@@ -20,4 +25,8 @@ def connect(scheme: str, options: dict[str, Any]) -> ObjectStore:
             from raytes.storage.gcs import GcsStore
 
             return GcsStore(options)
+        case "http" | "https":
+            from raytes.storage.web import WebStore
+
+            return WebStore(options, section, policy)
     raise AssertionError(f"no code for the scheme {scheme}, though the policy let it pass")

@@ -38,7 +38,7 @@ class Download:
             if listing := await self._store.find_below(path):
                 await self._fetch_tree(path, listing, destination)
                 return TesFileType.DIRECTORY
-            if kind is TesFileType.DIRECTORY and await self._fetch_file(path, destination):
+            if is_directory and await self._fetch_file(path, destination):
                 return TesFileType.FILE
         finally:
             if self._cache is not None:

@@ -35,6 +35,10 @@ class Missing(Fault):
         super().__init__("it doesn't exist")
 
 
+class Forbidden(Fault):
+    """On the way, a request came to what the service may not touch."""
+
+
 def of_status(status: int, words: str = "") -> Fault:
     """The fault that an HTTP status stands for; `words` are the store's own."""
     if status == HTTPStatus.NOT_FOUND:

@@ -3,10 +3,12 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from raytes.config import LocalRoot, Settings
 from raytes.errors import ForbiddenURL
 from raytes.storage import urls
+from raytes.storage.hosts import refusal_of_host
 from raytes.storage.schemes import SCHEMES, is_installed
 from raytes.storage.urls import Location
 
@@ -27,22 +29,27 @@ class Policy:
         self._roots = settings.local_root
         self._state_dir = settings.state_dir
         self._enabled = frozenset(scheme.lower() for scheme in settings.schemes)
+        self._allow_hosts = settings.allow_hosts
+        self._deny_hosts = settings.deny_hosts
+        self._sections = [name for name in settings.storage if urls.names_host(name)]
 
     def usable_schemes(self) -> list[str]:
         """The schemes that are enabled and installed, sorted."""
         return sorted(scheme for scheme in self._enabled if is_installed(scheme))
 
     def locate(self, url: str) -> Location:
-        """Where `url` points, if its scheme may be used. Of files, only the scheme is judged.
+        """Where `url` points, if its scheme may be used, and its host as far as its name tells.
+        Of files, only the scheme is judged.
 
         Raises:
-            ForbiddenURL: it is no URL, or its scheme is unknown, not enabled or not installed.
+            ForbiddenURL: it is no URL; its scheme is unknown, not enabled or not installed; or
+                its host is not one that http(s) may be used with.
         """
         try:
             location = urls.parse(url)
         except urls.InvalidURL as error:
             raise ForbiddenURL(f"the URL {urls.shown(url)!r} can't be used: {error}") from None
-        if refusal := self._refusal_of(location.scheme):
+        if refusal := self._refusal_of(location.scheme) or self._refusal_of_host(location):
             raise ForbiddenURL(f"{urls.shown(url)} can't be used: {refusal}")
         return location
 
@@ -64,6 +71,12 @@ class Policy:
                 continue
             return LocalTarget(root_path, real, root.shared)
         raise ForbiddenURL(self._outside(os.fspath(path), real))
+
+    def is_granted(self, url: str) -> bool:
+        """Whether the settings have a section for the host of this http(s) URL: whoever wrote
+        it there wants it to be used, whatever its address.
+        """
+        return urls.longest_prefix(url, self._sections) is not None
 
     def local_roots(self) -> list[Path]:
         """The directories that file URLs may use, as they were configured."""
@@ -94,6 +107,12 @@ class Policy:
                 "(the setting `schemes`)"
             )
         return f"the scheme {scheme!r} needs the package {SCHEMES[scheme].package} to be installed"
+
+    def _refusal_of_host(self, location: Location) -> str | None:
+        if location.scheme not in urls.WEB or self.is_granted(location.url):
+            return None
+        host = urlsplit(location.url).hostname or ""
+        return refusal_of_host(host, self._allow_hosts, self._deny_hosts)
 
 
 def _overlap(one: Path, other: Path) -> bool:

@@ -5,13 +5,13 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from raytes.errors import InputFailed, OutputFailed, SystemFault
+from raytes.errors import ForbiddenURL, InputFailed, OutputFailed, SystemFault
 from raytes.models import TesFileType
 from raytes.storage import urls
 from raytes.storage.cache import InputCache
 from raytes.storage.download import Download
 from raytes.storage.entries import Entry, Stored
-from raytes.storage.faults import Fault, fault_of
+from raytes.storage.faults import Fault, Forbidden, fault_of
 from raytes.storage.objects import ObjectStore
 from raytes.storage.parallel import in_parallel
 from raytes.storage.urls import Location
@@ -51,6 +51,7 @@ class Remote:
 
         Raises:
             InputFailed: there is neither, or the transfer failed.
+            ForbiddenURL: it led to what the service may not touch.
         """
         try:
             download = Download(await self._store(), self._cache, read_only=read_only)
@@ -64,6 +65,7 @@ class Remote:
 
         Raises:
             OutputFailed: a transfer failed; files that were uploaded by then stay.
+            ForbiddenURL: it led to what the service may not touch.
         """
         stored: dict[str, Stored] = {}
 
@@ -93,6 +95,8 @@ class Remote:
 
     def _failed(self, kind: type[SystemFault], what: str, error: Exception) -> SystemFault:
         fault = fault_of(error)
+        if isinstance(fault, Forbidden):
+            return ForbiddenURL(self._hide(f"{what}: {fault}"))
         failed = kind(self._hide(f"{what}: {fault}"))
         failed.transient = fault.transient
         return failed

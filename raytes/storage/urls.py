@@ -9,10 +9,12 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.parse import quote, unquote_to_bytes, urlsplit
+from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 
 OBJECT_STORES = frozenset({"s3", "gs"})
 """The schemes whose URLs are a bucket and a literal key."""
+
+WEB = frozenset({"http", "https"})
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?", re.ASCII)
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
@@ -95,9 +97,17 @@ def shown(url: str) -> str:
     authority, slash, path = rest.partition("/")
     if "@" in authority:
         authority = "…@" + authority.rpartition("@")[2]
-    if scheme.lower() in {"http", "https"} and "?" in authority + path:
+    if scheme.lower() in WEB and "?" in authority + path:
         authority, slash, path = (authority + slash + path).partition("?")[0], "?", "…"
     return f"{scheme}://{authority}{slash}{path}"
+
+
+def names_host(prefix: str) -> bool:
+    """Whether a URL, or the beginning of one, is for the web and names a host there."""
+    try:
+        return parse(prefix).scheme in WEB
+    except InvalidURL:
+        return False
 
 
 def is_unicode(text: str) -> bool:
@@ -150,6 +160,9 @@ def _check_host(url: str) -> None:
         raise InvalidURL(f"it is not a URL ({error})") from None
     if not host:
         raise InvalidURL("it names no host")
+    # What `..` leads to is decided by whoever reads it: section and store could disagree.
+    if not {".", ".."}.isdisjoint(unquote(parts.path).split("/")):
+        raise InvalidURL("its path has a component '.' or '..'")
 
 
 def _fold_scheme(url: str) -> str:

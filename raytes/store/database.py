@@ -47,9 +47,8 @@ def open_for_writing(path: Path) -> Engine:
         WrongSchema: a later release has written this database.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    engine = _engine(
-        f"file:{path}?mode=rwc", ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL")
-    )
+    pragmas = ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL")
+    engine = _engine(path, "BEGIN IMMEDIATE", pragmas)
     with engine.begin() as connection:
         _require_schema(connection, path)
     return engine
@@ -57,12 +56,12 @@ def open_for_writing(path: Path) -> Engine:
 
 def open_for_reading(path: Path) -> Engine:
     """An engine that can't change anything, for as many readers as there are."""
-    return _engine(f"file:{path}?mode=rw", ("PRAGMA query_only=1",))
+    return _engine(path, "BEGIN", ("PRAGMA query_only=1",))
 
 
-def _engine(uri: str, pragmas: tuple[str, ...]) -> Engine:
+def _engine(path: Path, begin_with: str, pragmas: tuple[str, ...]) -> Engine:
     engine = create_engine(
-        f"sqlite:///{uri}&uri=true",
+        f"sqlite:///{path}",
         connect_args={"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False},
     )
 
@@ -75,7 +74,7 @@ def _engine(uri: str, pragmas: tuple[str, ...]) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN" if "mode=rw&" in uri else "BEGIN IMMEDIATE")
+        connection.exec_driver_sql(begin_with)
 
     return engine
 

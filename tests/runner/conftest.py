@@ -151,5 +151,7 @@ def stop() -> threading.Event:
 
 
 def _mounts(node: Node) -> list[str]:
-    found = subprocess.run(["findmnt", "-rno", "TARGET"], check=True, text=True, capture_output=True)
+    found = subprocess.run(
+        ["findmnt", "-rno", "TARGET"], check=True, text=True, capture_output=True
+    )
     return [line for line in found.stdout.splitlines() if str(node.settings.state_dir) in line]

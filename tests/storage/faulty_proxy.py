@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
@@ -15,8 +16,8 @@ _OWN = {"connection", "transfer-encoding", "content-length", "date", "server"}
 
 class FaultyProxy(ThreadingHTTPServer):
     """Passes requests on; for each entry of `faults` one request fares otherwise: a number is
-    the status it gets, `reset` breaks the connection, `truncate` ends the body early, and
-    `hang` never answers.
+    the status it gets, a URL where it is redirected to, `reset` breaks the connection,
+    `truncate` ends the body early, and `hang` never answers.
     """
 
     daemon_threads = True
@@ -28,6 +29,7 @@ class FaultyProxy(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.faults: deque[int | str] = deque()
         self.requests: list[str] = []
+        self.headers: list[Message] = []
         self.hanging = threading.Event()
         self.released = threading.Event()
 
@@ -56,10 +58,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.requests.append(f"{self.command} {self.path}")
+        self.server.headers.append(self.headers)
         fault = self.server.faults.popleft() if self.server.faults else None
         match fault:
             case int():
                 self._answer(fault, [], b"")
+            case str() if "/" in fault:
+                self._answer(307, [("Location", fault)], b"")
             case "reset":
                 self._reset()
             case "hang":

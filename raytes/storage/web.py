@@ -1,0 +1,174 @@
+"""Files over http and https: GET for inputs, PUT for outputs."""
+
+import contextlib
+import os
+import socket
+import weakref
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin
+
+import aiohttp
+from aiohttp.typedefs import LooseHeaders
+from fsspec.asyn import get_loop
+from fsspec.implementations.http import HTTPFileSystem
+from yarl import URL
+
+from raytes.errors import ForbiddenURL
+from raytes.storage import urls
+from raytes.storage.faults import Fault, Forbidden, Missing, fault_of, of_status
+from raytes.storage.hosts import refusal_of_address
+from raytes.storage.objects import Object, check_size
+from raytes.storage.policy import Policy
+from raytes.storage.retry import retrying
+
+_UNKNOWN = -1
+"""The size of an object whose server doesn't tell it."""
+
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
+_MOST_REDIRECTS = 10
+_PIECE = 2**20  # bytes written at once
+_AS_IT_IS = {"Accept-Encoding": "identity"}  # the bytes of the file, not a compression of them
+
+
+class WebStore:
+    """The web: each URL is an object of its own, and there are no directories."""
+
+    def __init__(self, options: dict[str, Any], section: str | None, policy: Policy) -> None:
+        """`options` are for the URLs below `section`: `client_kwargs` for aiohttp's session,
+        everything else (`headers`, `auth` …) for each request, as in fsspec's HTTPFileSystem.
+        """
+        self._client = options.pop("client_kwargs", {})
+        self._request = options
+        self._section = section
+        self._policy = policy
+        self._sessions: dict[tuple[bool, bool], aiohttp.ClientSession] = {}
+
+    async def find(self, path: str) -> Object | None:
+        async def attempt() -> Object | None:
+            async with self._asked("HEAD", path) as answer:
+                if answer.status in {404, 410}:
+                    raise _refusal(answer)
+                size = answer.content_length
+                if not answer.ok or size is None:
+                    # Some servers, and URLs that were signed for GET, know no HEAD.
+                    return Object(path, _UNKNOWN, None)
+                return Object(path, size, _version(answer))
+
+        return await retrying(attempt, fault_of)
+
+    async def find_below(self, path: str) -> list[Object]:
+        return []
+
+    async def get(self, found: Object, destination: Path) -> None:
+        async def attempt() -> None:
+            async with self._asked("GET", found.path) as answer:
+                if not answer.ok:
+                    raise _refusal(answer)
+                if _was_replaced(found.version, _version(answer)):
+                    raise Fault("it was replaced while it was being read", elsewhere=True)
+                length = answer.content_length
+                with destination.open("wb") as file:
+                    async for piece in answer.content.iter_chunked(_PIECE):
+                        file.write(piece)
+            if length is not None:
+                check_size(Object(found.path, length, None), destination)
+
+        await retrying(attempt, fault_of)
+
+    async def put(self, source: Path, path: str) -> None:
+        async def attempt() -> None:
+            with source.open("rb") as body:
+                length = {"Content-Length": str(os.fstat(body.fileno()).st_size)}
+                async with self._asked("PUT", path, data=body, headers=length) as answer:
+                    if not answer.ok:
+                        raise _refusal(answer)
+
+        await retrying(attempt, fault_of)
+
+    async def mark(self, path: str) -> None:
+        """Nothing: the web has no directories."""
+
+    @contextlib.asynccontextmanager
+    async def _asked(
+        self, method: str, url: str, *, headers: LooseHeaders = (), data: Any = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer, after redirects: each is judged like a URL that a task wrote itself."""
+        for _ in range(_MOST_REDIRECTS):
+            async with self._hop(method, url, headers, data) as answer:
+                if answer.status not in {301, 302, 303, 307, 308}:
+                    yield answer
+                    return
+                if method == "PUT" and answer.status not in {307, 308}:
+                    raise of_status(answer.status)
+                url = urljoin(url, answer.headers.get("Location", ""))
+            if data is not None:
+                data.seek(0)
+        raise Fault(f"it was redirected more than {_MOST_REDIRECTS} times")
+
+    def _hop(
+        self, method: str, url: str, headers: LooseHeaders, data: Any
+    ) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        try:
+            self._policy.locate(url)
+        except ForbiddenURL as error:
+            raise Forbidden(str(error)) from None
+        # Credentials of a section don't follow a redirect that leaves it.
+        own = self._section is not None and urls.longest_prefix(url, [self._section]) is not None
+        options = dict(self._request) if own else {}
+        return self._session(own, guarded=not self._policy.is_granted(url)).request(
+            method,
+            URL(url, encoded=url.isascii() and " " not in url),
+            data=data,
+            headers=_AS_IT_IS | dict(options.pop("headers", {})) | dict(headers),
+            allow_redirects=False,
+            **options,
+        )
+
+    def _session(self, own: bool, *, guarded: bool) -> aiohttp.ClientSession:
+        session = self._sessions.get((own, guarded))
+        if session is None or session.closed:
+            connector = aiohttp.TCPConnector(
+                limit=32,
+                # One address after the other, so that a forbidden one ends it.
+                happy_eyeballs_delay=None,
+                socket_factory=_guarded_socket if guarded else None,
+            )
+            settings: dict[str, Any] = {"timeout": _TIMEOUT} | (self._client if own else {})
+            session = aiohttp.ClientSession(
+                connector=connector,
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),  # tasks share the session, not a login
+                **settings,
+            )
+            weakref.finalize(self, HTTPFileSystem.close_session, get_loop(), session)
+            self._sessions[own, guarded] = session
+        return session
+
+
+def _guarded_socket(address: Any) -> socket.socket:
+    """A socket to connect to `address`, judged after its name was resolved."""
+    family, kind, protocol, _, (host, *_) = address
+    if refusal := refusal_of_address(host):
+        raise Forbidden(refusal)
+    return socket.socket(family, kind, protocol)
+
+
+def _refusal(answer: aiohttp.ClientResponse) -> Fault:
+    fault = of_status(answer.status)
+    # The status belongs into the message: whoever sees it looks at the server.
+    return Fault("the store answered 404 (Not Found)") if isinstance(fault, Missing) else fault
+
+
+def _version(answer: aiohttp.ClientResponse) -> str | None:
+    """A strong ETag, or the time of the last change; weak ETags promise no equal bytes."""
+    tag = answer.headers.get("ETag", "")
+    return tag if tag.startswith('"') else answer.headers.get("Last-Modified")
+
+
+def _was_replaced(before: str | None, now: str | None) -> bool:
+    """Whether two answers about one URL contradict each other; an ETag and a time don't."""
+    if before is None or now is None or before.startswith('"') != now.startswith('"'):
+        return False
+    return before != now

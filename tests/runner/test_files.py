@@ -1,0 +1,334 @@
+"""Inputs, outputs and volumes, as containers see them."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raytes.config import LocalRoot
+from raytes.models import TesFileType, TesState
+from tests.runner.conftest import Attempt, Bench
+
+
+def output(bench: Bench, path: str, name: str, **fields: Any) -> dict[str, Any]:
+    return {"path": path, "url": str(bench.files / name), **fields}
+
+
+def stored(attempt: Attempt) -> list[tuple[str, str]]:
+    return [(one.path, one.size_bytes) for one in attempt.log.outputs]
+
+
+def test_an_output_file_has_the_right_bytes_and_is_in_the_log(bench: Bench) -> None:
+    attempt = bench.sh("printf 12345 > /out/f", outputs=[output(bench, "/out/f", "f")])
+    assert attempt.state is TesState.COMPLETE
+    assert (bench.files / "f").read_text() == "12345"
+    (log,) = attempt.log.outputs
+    assert (log.path, log.size_bytes, log.url) == ("/out/f", "5", str(bench.files / "f"))
+
+
+def test_a_directory_output_is_listed_file_by_file(bench: Bench) -> None:
+    attempt = bench.sh(
+        "mkdir -p /out/a/b /out/empty; echo x > /out/a/b/f; echo yy > /out/g",
+        outputs=[output(bench, "/out", "d", type="DIRECTORY")],
+    )
+    assert stored(attempt) == [("/out/a/b/f", "2"), ("/out/g", "3")]
+    assert (bench.files / "d/empty").is_dir()
+    assert attempt.last.output_types == {0: TesFileType.DIRECTORY}
+
+
+def test_a_directory_declared_a_file_is_stored_as_what_it_is(bench: Bench) -> None:
+    attempt = bench.sh(
+        "mkdir /out/d; echo x > /out/d/f", outputs=[output(bench, "/out/d", "d", type="FILE")]
+    )
+    assert (bench.files / "d/f").read_text() == "x\n"
+    assert attempt.last.output_types == {0: TesFileType.DIRECTORY}
+
+
+def test_inputs_of_every_kind_are_there_at_any_depth(bench: Bench) -> None:
+    (bench.files / "f").write_text("file\n")
+    (bench.files / "d/e").mkdir(parents=True)
+    (bench.files / "d/e/g").write_text("in directory\n")
+    url = str(bench.files / "f")
+    attempt = bench.sh(
+        "cat '/a/b c/%#ü' /again/f /lit /etc/app.conf /dir/e/g /etc/own.conf; wc -c < /empty",
+        inputs=[
+            {"url": url, "path": "/a/b c/%#ü"},
+            {"url": f"file://{url}", "path": "/again/f"},
+            {"content": "literal\r\n", "path": "/lit", "url": "s3://ignored/x"},
+            {"content": "", "path": "/empty"},
+            {"url": url, "path": "/etc/app.conf"},
+            {"url": str(bench.files / "d"), "path": "/dir", "type": "DIRECTORY"},
+        ],
+    )
+    assert attempt.stdout() == ("file\nfile\nliteral\r\nfile\nin directory\nthe image's own\n0\n")
+
+
+def test_hundreds_of_inputs_are_all_there(bench: Bench) -> None:
+    (bench.files / "f").write_text("x")
+    attempt = bench.sh(
+        "ls /in | wc -l",
+        inputs=[{"url": str(bench.files / "f"), "path": f"/in/{n}"} for n in range(300)],
+    )
+    assert attempt.stdout() == "300\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "outputs", "volumes"),
+    [
+        ("/in/f", [], []),
+        ("/vol/f", [], ["/vol"]),
+        ("/out/f", [("/out", "DIRECTORY")], []),
+        ("/out/f", [("/out/g", "FILE")], []),
+    ],
+)
+def test_the_original_of_an_input_is_never_changed(
+    bench: Bench, path: str, outputs: list[tuple[str, str]], volumes: list[str]
+) -> None:
+    original = bench.files / "f"
+    original.write_text("original")
+    attempt = bench.sh(
+        f"echo changed > {path}; chmod 000 {path}; rm {path}; touch /out/g; true",
+        inputs=[{"url": str(original), "path": path}],
+        volumes=volumes,
+        outputs=[output(bench, where, "o", type=kind) for where, kind in outputs],
+    )
+    assert attempt.state is TesState.COMPLETE
+    assert original.read_text() == "original"
+    assert original.stat().st_mode & 0o777 == 0o644
+
+
+def test_an_input_directory_with_an_output_in_it_is_not_changed(bench: Bench) -> None:
+    (bench.files / "d").mkdir()
+    (bench.files / "d/f").write_text("f\n")
+    attempt = bench.sh(
+        "cat /d/f > /d/sub/g; echo more >> /d/f",
+        inputs=[{"url": str(bench.files / "d"), "path": "/d", "type": "DIRECTORY"}],
+        outputs=[output(bench, "/d/sub/g", "g")],
+    )
+    assert attempt.state is TesState.COMPLETE
+    assert (bench.files / "g").read_text() == "f\n"
+    assert os.listdir(bench.files / "d") == ["f"]
+    assert (bench.files / "d/f").read_text() == "f\n"
+
+
+def test_an_input_that_is_an_output_too_stays_where_it_is(bench: Bench) -> None:
+    (bench.files / "f").write_text("same")
+    attempt = bench.sh(
+        "true",
+        inputs=[{"url": str(bench.files / "f"), "path": "/d/f"}],
+        outputs=[output(bench, "/d/f", "copy")],
+    )
+    assert attempt.state is TesState.COMPLETE
+    assert (bench.files / "copy").read_text() == "same"
+    assert (bench.files / "copy").stat().st_ino != (bench.files / "f").stat().st_ino
+
+
+def test_a_root_declared_writable_may_be_changed(bench: Bench) -> None:
+    (bench.files / "d").mkdir()
+    attempt = bench.run(
+        {
+            "inputs": [{"url": str(bench.files / "d"), "path": "/d", "type": "DIRECTORY"}],
+            "executors": [bench.executor("echo new > /d/f")],
+        },
+        local_root=(LocalRoot(path=bench.files, rw=True),),
+    )
+    assert attempt.state is TesState.COMPLETE
+    assert (bench.files / "d/f").read_text() == "new\n"
+
+
+def test_inputs_and_outputs_may_share_a_directory(bench: Bench) -> None:
+    (bench.files / "a").write_text("a\n")
+    attempt = bench.run(
+        {
+            "inputs": [
+                {"url": str(bench.files / "a"), "path": "/work/a"},
+                {"content": "cat a > tmp; mv tmp b", "path": "/work/script"},
+            ],
+            "executors": [bench.executor("sh script", workdir="/work", stdout="/work/log")],
+            "outputs": [output(bench, "/work/b", "b"), output(bench, "/work/log", "log")],
+        }
+    )
+    assert attempt.state is TesState.COMPLETE
+    assert (bench.files / "b").read_text() == "a\n"
+    assert (bench.files / "log").read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("directory", "own"), [("/usr/local/share/x", "keep"), ("/etc", "own.conf"), ("/tmp", "")]
+)
+def test_the_image_s_own_files_beside_an_output_stay_visible(
+    bench: Bench, directory: str, own: str
+) -> None:
+    attempt = bench.sh(
+        f"ls {directory}/{own} && echo new > {directory}/t && mv {directory}/t {directory}/out.txt",
+        outputs=[output(bench, f"{directory}/out.txt", "out")],
+    )
+    assert attempt.state is TesState.COMPLETE
+    assert own in attempt.stdout()
+    assert (bench.files / "out").read_text() == "new\n"
+
+
+def test_outputs_may_lie_directly_under_the_root(bench: Bench) -> None:
+    attempt = bench.run(
+        {
+            "executors": [
+                bench.executor(
+                    "echo one > /t; mv /t /out.txt; mkdir /d; echo f > /d/f; ls /bin/sh"
+                ),
+                bench.executor("cat /out.txt; echo two >> /out.txt; echo log > /x.log"),
+                bench.executor("wc -l", stdin="/out.txt"),
+            ],
+            "outputs": [
+                output(bench, "/out.txt", "out"),
+                output(bench, "/d", "d"),
+                output(bench, "/*.log", "logs", path_prefix="/"),
+            ],
+        }
+    )
+    assert attempt.state is TesState.COMPLETE, attempt.system_logs
+    assert attempt.stdout(1) == "one\n"
+    assert attempt.stdout(2) == "2\n"
+    assert (bench.files / "out").read_text() == "one\ntwo\n"
+    assert (bench.files / "d/f").read_text() == "f\n"
+    assert os.listdir(bench.files / "logs") == ["x.log"]
+
+
+def test_volumes_start_empty_may_be_nested_and_be_outputs(bench: Bench) -> None:
+    attempt = bench.run(
+        {
+            "volumes": ["/vol", "/vol/inner", "/usr/local/share/x"],
+            "executors": [
+                {
+                    "image": bench.images.fussy,
+                    "command": [
+                        "/bin/sh",
+                        "-c",
+                        "ls /vol/inner /usr/local/share/x; echo x > /vol/inner/f",
+                    ],
+                }
+            ],
+            "outputs": [
+                output(bench, "/vol", "vol", type="DIRECTORY"),
+                output(bench, "/vol/inner/f", "f"),
+            ],
+        }
+    )
+    assert attempt.state is TesState.COMPLETE
+    assert "keep" not in attempt.stdout()
+    assert (bench.files / "vol/inner/f").read_text() == (bench.files / "f").read_text() == "x\n"
+
+
+def test_a_user_of_the_image_may_write_outputs(bench: Bench) -> None:
+    command = ["/bin/sh", "-c", "umask 077; id -u > /out/f; mkdir /dir/d; echo x > /dir/d/f"]
+    attempt = bench.run(
+        {
+            "executors": [{"image": bench.images.fussy, "command": command}],
+            "outputs": [
+                output(bench, "/out/f", "f"),
+                output(bench, "/dir", "dir", type="DIRECTORY"),
+            ],
+        }
+    )
+    assert attempt.state is TesState.COMPLETE
+    assert (bench.files / "f").read_text() == "1000\n"
+    assert (bench.files / "f").stat().st_uid == os.geteuid()
+    assert (bench.files / "dir/d/f").read_text() == "x\n"
+
+
+def test_wildcards_choose_outputs_and_path_prefix_cuts_their_paths(bench: Bench) -> None:
+    attempt = bench.sh(
+        "mkdir -p /w/x /w/y/z; touch /w/x/a.txt /w/y/b.txt /w/y/.c.txt /w/y/z/d.txt /w/e.txt",
+        outputs=[
+            output(bench, "/w/*/?.txt", "all", path_prefix="/w"),
+            output(bench, "/w/*.none", "none", path_prefix="/w"),
+        ],
+    )
+    assert attempt.state is TesState.COMPLETE
+    assert [path for path, _ in stored(attempt)] == ["/w/x/a.txt", "/w/y/b.txt"]
+    assert (bench.files / "all/x/a.txt").exists()
+    assert "/w/*.none" in attempt.system_logs
+    assert not (bench.files / "none").exists()
+
+
+def test_links_inside_the_mounts_are_followed_and_links_out_of_them_are_not(
+    bench: Bench,
+) -> None:
+    secret = bench.files / "secret"
+    secret.write_text("secret")
+    attempt = bench.sh(
+        f"cd /out; echo x > /vol/f; ln -s /vol/f in; ln -s {secret} host; mkfifo fifo;"
+        "ln -s ../../etc/passwd up; ln -s . loop; ln -s nowhere dangling",
+        volumes=["/vol"],
+        outputs=[output(bench, "/out", "out", type="DIRECTORY")],
+    )
+    assert attempt.state is TesState.COMPLETE
+    assert [path for path, _ in stored(attempt)] == ["/out/in"]
+    assert (bench.files / "out/in").read_text() == "x\n"
+    for name in ("host", "up", "loop", "dangling", "fifo"):
+        assert f"/out/{name} is left out" in attempt.system_logs
+
+
+def test_a_stdout_can_not_be_led_out_of_the_mounts(bench: Bench) -> None:
+    victim = bench.files / "victim"
+    victim.write_text("untouched")
+    attempt = bench.run(
+        {
+            "volumes": ["/vol"],
+            "executors": [
+                bench.executor(f"ln -s {victim} /vol/log"),
+                bench.executor("echo overwritten", stdout="/vol/log"),
+            ],
+        }
+    )
+    assert attempt.state is TesState.SYSTEM_ERROR
+    assert attempt.failure_reason == "invalid_mounts"
+    assert victim.read_text() == "untouched"
+
+
+def test_an_older_longer_output_leaves_no_old_bytes(bench: Bench) -> None:
+    (bench.files / "f").write_text("a long old content")
+    bench.sh("printf new > /out/f", outputs=[output(bench, "/out/f", "f")])
+    assert (bench.files / "f").read_text() == "new"
+
+
+def test_one_file_may_be_two_outputs(bench: Bench) -> None:
+    bench.sh(
+        "echo x > /out/f",
+        outputs=[output(bench, "/out/f", "a"), output(bench, "/out", "b", type="DIRECTORY")],
+    )
+    (bench.files / "a").write_text("changed")
+    assert (bench.files / "b/f").read_text() == "x\n"
+
+
+def test_a_directory_output_in_a_volume_is_made_by_the_tool(bench: Bench) -> None:
+    attempt = bench.sh(
+        "mkdir /vol/out && touch /vol/out/f",
+        volumes=["/vol"],
+        outputs=[output(bench, "/vol/out", "out", type="DIRECTORY")],
+    )
+    assert attempt.state is TesState.COMPLETE
+    assert (bench.files / "out/f").exists()
+
+
+def test_paths_that_belong_to_the_kernel_are_refused(bench: Bench) -> None:
+    attempt = bench.sh("true", outputs=[output(bench, "/proc/x/f", "f")])
+    assert attempt.failure_reason == "invalid_mounts"
+    assert "/proc/x" in attempt.system_logs
+
+
+def test_an_input_that_is_neither_file_nor_directory_is_refused(bench: Bench) -> None:
+    path = Path("/tmp") / f"raytes-test-{os.getpid()}.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        (bench.files / "link").symlink_to(path)
+        attempt = bench.run(
+            {
+                "inputs": [{"url": str(path), "path": "/in/s"}],
+                "executors": [bench.executor("true")],
+            },
+            local_root=(LocalRoot(path=Path("/tmp")),),
+        )
+        path.unlink()
+    assert attempt.failure_reason == "input_failed"

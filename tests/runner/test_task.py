@@ -1,0 +1,392 @@
+"""The life of a task, with real containers."""
+
+import hashlib
+import threading
+
+import pytest
+
+from raytes.attempt import Update
+from raytes.models import TesState
+from raytes.runner.control import Control
+from tests.runner.conftest import Bench
+
+
+def test_hello_world_is_complete(bench: Bench) -> None:
+    attempt = bench.run(
+        {"executors": [{"image": bench.images.busybox, "command": ["echo", "hello world"]}]}
+    )
+    assert attempt.state is TesState.COMPLETE
+    assert attempt.stdout() == "hello world\n"
+    assert attempt.stderr() == ""
+    assert attempt.exit_codes == [0]
+    assert attempt.executors[0].start_time
+    assert attempt.executors[0].end_time
+
+
+def test_states_are_told_in_their_order_and_updates_are_numbered(bench: Bench) -> None:
+    attempt = bench.sh("true")
+    assert [one.state for one in attempt.updates if one.state] == [
+        TesState.INITIALIZING,
+        TesState.RUNNING,
+        TesState.COMPLETE,
+    ]
+    assert [one.seq for one in attempt.updates] == list(range(1, len(attempt.updates) + 1))
+
+
+def test_while_it_runs_an_executor_is_in_the_log_with_exit_code_minus_one(bench: Bench) -> None:
+    attempt = bench.sh("true")
+    running = next(one for one in attempt.updates if one.state is TesState.RUNNING)
+    assert running.log is not None
+    assert [one.exit_code for one in running.log.logs] == [-1]
+    assert running.log.logs[0].end_time is None
+
+
+def test_a_failing_command_is_an_executor_error_with_its_own_exit_code(bench: Bench) -> None:
+    attempt = bench.sh("echo out; echo err >&2; exit 42")
+    assert attempt.state is TesState.EXECUTOR_ERROR
+    assert attempt.exit_codes == [42]
+    assert (attempt.stdout(), attempt.stderr()) == ("out\n", "err\n")
+    assert not attempt.last.retry
+
+
+def test_a_missing_program_is_an_executor_error_with_exit_code_127(bench: Bench) -> None:
+    attempt = bench.run(
+        {"executors": [{"image": bench.images.busybox, "command": ["no-such-program"]}]}
+    )
+    assert attempt.state is TesState.EXECUTOR_ERROR
+    assert attempt.exit_codes == [127]
+    assert "no-such-program" in attempt.stderr()
+
+
+def test_a_file_that_is_no_program_is_an_executor_error_with_exit_code_126(bench: Bench) -> None:
+    attempt = bench.run(
+        {"executors": [{"image": bench.images.busybox, "command": ["/etc/own.conf"]}]}
+    )
+    assert attempt.state is TesState.EXECUTOR_ERROR
+    assert attempt.exit_codes == [126]
+
+
+def test_an_image_that_does_not_exist_is_a_system_error_that_names_it(bench: Bench) -> None:
+    image = "localhost:1/no/such-image:v7"
+    attempt = bench.run({"executors": [{"image": image, "command": ["true"]}]}, pull_policy="never")
+    assert attempt.state is TesState.SYSTEM_ERROR
+    assert attempt.failure_reason == "image_pull"
+    assert image in attempt.system_logs
+    assert attempt.executors == []
+
+
+def test_arguments_reach_the_program_byte_for_byte_without_a_shell(bench: Bench) -> None:
+    arguments = ["a b", "'q\" \\", "", "new\nline", "üñí", "$HOME;`id`*"]
+    attempt = bench.run(
+        {"executors": [{"image": bench.images.bare, "command": ["/echo", "-n", *arguments]}]}
+    )
+    assert attempt.stdout() == " ".join(arguments)
+
+
+def test_the_entrypoint_is_not_run_and_the_rest_of_the_image_counts(bench: Bench) -> None:
+    attempt = bench.run(
+        {
+            "executors": [
+                {
+                    "image": bench.images.fussy,
+                    "command": ["/bin/sh", "-c", "id -u; pwd; echo $COLOUR $SHAPE $X"],
+                    "env": {"SHAPE": "square", "X": "1 = 2"},
+                }
+            ]
+        }
+    )
+    assert attempt.stdout() == "1000\n/srv\ngreen square 1 = 2\n"
+
+
+def test_a_workdir_is_made_if_it_is_missing(bench: Bench) -> None:
+    attempt = bench.run({"executors": [bench.executor("pwd; echo x > y", workdir="/new/dir")]})
+    assert attempt.state is TesState.COMPLETE
+    assert attempt.stdout() == "/new/dir\n"
+
+
+def test_stdin_is_read_from_an_input_whatever_its_bytes(bench: Bench) -> None:
+    # Ctrl-P Ctrl-Q would detach a terminal.
+    data = b"a\x10\x11\x00\xff\r\n" * 3_000_000
+    (bench.files / "in").write_bytes(data)
+    attempt = bench.run(
+        {
+            "inputs": [{"url": str(bench.files / "in"), "path": "/data/in"}],
+            "executors": [bench.executor("md5sum", stdin="/data/in")],
+        }
+    )
+    assert attempt.stdout() == f"{hashlib.md5(data).hexdigest()}  -\n"
+
+
+@pytest.mark.parametrize("script", ["sleep 0.2", "head -c 3", "exec <&-; sleep 0.2"])
+def test_a_program_that_does_not_read_its_stdin_ends_all_the_same(
+    bench: Bench, script: str
+) -> None:
+    (bench.files / "in").write_bytes(b"x" * 10_000_000)
+    attempt = bench.run(
+        {
+            "inputs": [{"url": str(bench.files / "in"), "path": "/data/in"}],
+            "executors": [bench.executor(script, stdin="/data/in")],
+        }
+    )
+    assert attempt.state is TesState.COMPLETE
+    assert attempt.stderr() == ""
+
+
+def test_stdout_and_stderr_go_to_their_files_apart_and_whole(bench: Bench) -> None:
+    script = "seq 200000; echo oops >&2"
+    attempt = bench.run(
+        {
+            "executors": [
+                bench.executor(script, stdout="/logs/out", stderr="/logs/err"),
+                bench.executor("tail -n 1 /logs/out; cat /logs/err"),
+                bench.executor("head -n 1", stdin="/logs/out"),
+            ],
+            "outputs": [
+                {"path": "/logs/out", "url": str(bench.files / "out")},
+                {"path": "/logs/err", "url": str(bench.files / "err")},
+            ],
+        }
+    )
+    assert attempt.state is TesState.COMPLETE
+    expected = "".join(f"{n}\n" for n in range(1, 200001))
+    assert (bench.files / "out").read_text() == expected
+    assert (bench.files / "err").read_text() == "oops\n"
+    assert attempt.stdout(0) == expected[-(64 * 2**10) :]
+    assert attempt.stdout(1) == "200000\noops\n"
+    assert attempt.stdout(2) == "1\n"
+
+
+def test_stdout_and_stderr_may_share_a_file(bench: Bench) -> None:
+    attempt = bench.run(
+        {
+            "executors": [
+                bench.executor("echo a; sleep 0.1; echo b >&2", stdout="/o/log", stderr="/o/log")
+            ],
+            "outputs": [{"path": "/o/log", "url": str(bench.files / "log")}],
+        }
+    )
+    assert attempt.state is TesState.COMPLETE
+    assert (bench.files / "log").read_text() == "a\nb\n"
+
+
+def test_the_tail_is_right_to_the_byte_and_bytes_that_are_no_text_are_replaced(
+    bench: Bench,
+) -> None:
+    attempt = bench.run(
+        {"executors": [bench.executor("printf 'ü\\377%.0s' $(seq 1000); printf end")]},
+        log_tail_bytes=100,
+    )
+    # Each round is three bytes, so that 100 bytes begin in the middle of one, at its last.
+    assert attempt.stdout() == "\ufffd" + "ü\ufffd" * 32 + "end"
+
+
+def test_tails_can_be_seen_while_the_command_runs(bench: Bench) -> None:
+    seen = threading.Event()
+    go = bench.files / "go"
+    go.mkdir()
+
+    def said(update: Update) -> None:
+        if any(tails.stdout == "first\n" for tails in update.tails.values()):
+            seen.set()
+            (go / "on").touch()
+
+    attempt = bench.run(
+        {
+            "inputs": [{"url": str(go), "path": "/go", "type": "DIRECTORY"}],
+            "executors": [
+                bench.executor("echo first; until [ -e /go/on ]; do sleep 0.02; done; echo last")
+            ],
+        },
+        said=said,
+    )
+    assert seen.is_set()
+    assert attempt.stdout() == "first\nlast\n"
+
+
+def test_executors_run_one_after_the_other_over_a_shared_volume(bench: Bench) -> None:
+    attempt = bench.run(
+        {
+            "volumes": ["/vol"],
+            "executors": [
+                bench.executor("echo one > /vol/f"),
+                {
+                    "image": bench.images.fussy,
+                    "command": ["/bin/sh", "-c", "echo two >> /vol/g && cat /vol/f /vol/g"],
+                },
+                bench.executor("cat /vol/f /vol/g"),
+            ],
+        }
+    )
+    assert attempt.state is TesState.COMPLETE
+    assert attempt.stdout(2) == "one\ntwo\n"
+
+
+def test_the_first_failure_ends_the_task(bench: Bench) -> None:
+    attempt = bench.run({"executors": [bench.executor("exit 3"), bench.executor("echo never")]})
+    assert attempt.exit_codes == [3]
+
+
+def test_all_that_follow_an_ignored_error_run(bench: Bench) -> None:
+    attempt = bench.run(
+        {
+            "executors": [
+                bench.executor("exit 3", ignore_error=True),
+                bench.executor("exit 4", ignore_error=True),
+                bench.executor("echo third"),
+            ]
+        }
+    )
+    assert attempt.state is TesState.COMPLETE
+    assert attempt.exit_codes == [3, 4, 0]
+    assert attempt.stdout(2) == "third\n"
+
+
+def test_an_exit_code_above_128_names_its_signal(bench: Bench) -> None:
+    attempt = bench.sh("sh -c 'kill -TERM $$'; exit $?")
+    assert attempt.exit_codes == [143]
+    assert "SIGTERM" in attempt.system_logs
+
+
+def test_the_container_has_the_limits_that_the_task_asks_for(bench: Bench) -> None:
+    script = (
+        "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/cpu/cpu.cfs_quota_us"
+        " 2>/dev/null || cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/cpu.max"
+    )
+    attempt = bench.sh(script, resources={"cpu_cores": 2, "ram_gb": 0.128})
+    memory, quota = attempt.stdout().split()[:2]
+    assert int(memory) == 128_000_000 // 4096 * 4096
+    assert int(quota) == 200_000
+
+
+def test_a_memory_kill_is_an_executor_error_that_says_how_much_was_allowed(bench: Bench) -> None:
+    attempt = bench.sh("dd if=/dev/zero of=/dev/null bs=200M", resources={"ram_gb": 0.05})
+    assert attempt.state is TesState.EXECUTOR_ERROR
+    assert attempt.exit_codes == [137]
+    assert attempt.failure_reason == "out_of_memory"
+    assert "0.05 GB" in attempt.system_logs
+
+
+def test_a_cancelled_task_is_gone_when_it_is_canceled(bench: Bench) -> None:
+    control = Control()
+
+    def said(update: Update) -> None:
+        if update.state is TesState.RUNNING:
+            threading.Thread(target=control.cancel).start()
+
+    attempt = bench.run(
+        {
+            "executors": [bench.executor("trap '' TERM; sleep 600")],
+            "outputs": [{"path": "/o/f", "url": str(bench.files / "f")}],
+        },
+        control=control,
+        said=said,
+    )
+    assert attempt.state is TesState.CANCELED
+    assert bench.containers() == []
+    assert not (bench.files / "f").exists()
+
+
+def test_with_a_grace_time_the_command_may_end_by_itself(bench: Bench) -> None:
+    control = Control()
+
+    def said(update: Update) -> None:
+        if any(tails.stdout for tails in update.tails.values()):
+            threading.Thread(target=control.cancel).start()
+
+    attempt = bench.run(
+        {
+            "executors": [
+                bench.executor(
+                    "trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 0.05; done"
+                )
+            ]
+        },
+        control=control,
+        said=said,
+        stop_grace=60.0,
+    )
+    assert attempt.state is TesState.CANCELED
+    assert attempt.exit_codes == [5]
+    assert attempt.stdout() == "up\nbye\n"
+
+
+def test_a_task_that_is_cancelled_before_it_starts_runs_nothing(bench: Bench) -> None:
+    control = Control()
+    control.cancel()
+    attempt = bench.run({"executors": [bench.executor("true")]}, control=control)
+    assert attempt.state is TesState.CANCELED
+    assert attempt.executors == []
+
+
+def test_an_attempt_that_ends_with_the_service_is_given_back_to_the_queue(bench: Bench) -> None:
+    control = Control()
+
+    def said(update: Update) -> None:
+        if update.state is TesState.RUNNING:
+            threading.Thread(target=control.shut_down).start()
+
+    attempt = bench.run({"executors": [bench.executor("sleep 600")]}, control=control, said=said)
+    assert attempt.state is TesState.QUEUED
+    assert attempt.last.retry
+
+
+def test_the_service_s_environment_is_not_in_the_container(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = bench.sh("env")
+    names = {line.split("=")[0] for line in attempt.stdout().splitlines()}
+    assert names <= {"PATH", "HOME", "HOSTNAME", "container", "TERM", "PWD", "SHLVL"}
+
+
+def test_privileges_can_not_be_gained(bench: Bench) -> None:
+    assert "NoNewPrivs:\t1" in bench.sh("cat /proc/self/status").stdout()
+
+
+def test_what_is_stored_after_a_failed_executor_is_what_there_is(bench: Bench) -> None:
+    attempt = bench.run(
+        {
+            "executors": [bench.executor("echo half > /o/there; exit 1", stderr="/o/log")],
+            "outputs": [
+                {"path": "/o/there", "url": str(bench.files / "there")},
+                {"path": "/o/missing", "url": str(bench.files / "missing")},
+            ],
+        }
+    )
+    assert attempt.state is TesState.EXECUTOR_ERROR
+    assert (bench.files / "there").read_text() == "half\n"
+    assert "/o/missing" in attempt.system_logs
+    assert attempt.failure_reason == "executor_error"
+
+
+def test_a_missing_output_of_a_success_is_a_system_error(bench: Bench) -> None:
+    task = {
+        "executors": [bench.executor("true")],
+        "outputs": [{"path": "/o/missing", "url": str(bench.files / "missing")}],
+    }
+    attempt = bench.run(task)
+    assert attempt.state is TesState.SYSTEM_ERROR
+    assert attempt.failure_reason == "missing_output"
+    assert bench.run(task, missing_outputs="warn").state is TesState.COMPLETE
+
+
+def test_a_missing_input_is_a_system_error_that_names_it(bench: Bench) -> None:
+    missing = bench.files / "missing"
+    attempt = bench.sh("true", inputs=[{"url": str(missing), "path": "/in/f"}])
+    assert attempt.state is TesState.SYSTEM_ERROR
+    assert attempt.failure_reason == "input_failed"
+    assert str(missing) in attempt.system_logs
+
+
+def test_a_stdin_that_is_no_file_of_the_task_is_a_system_error(bench: Bench) -> None:
+    attempt = bench.run({"executors": [bench.executor("cat", stdin="/nowhere/f")]})
+    assert attempt.failure_reason == "input_failed"
+
+
+def test_the_metadata_say_where_and_how_long(bench: Bench) -> None:
+    attempt = bench.sh("true")
+    metadata = attempt.log.metadata or {}
+    assert metadata["node"] == "test-node"
+    assert metadata["attempt"] == "1"
+    assert "@sha256:" in metadata["images"]
+    for step in ("pull", "stage_in", "run", "stage_out"):
+        assert float(metadata[f"{step}_seconds"]) >= 0

@@ -1,0 +1,222 @@
+"""Files over http."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from raytes.errors import ForbiddenURL, InputFailed, OutputFailed
+from raytes.models import TesFileType
+from raytes.storage import Entry, Storage, retry, web
+
+from .faulty_proxy import FaultyProxy, faulty_proxy
+from .object_store import S3Bucket
+
+FILE, DIRECTORY = TesFileType.FILE, TesFileType.DIRECTORY
+
+
+@pytest.fixture(autouse=True)
+def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "FIRST_DELAY", 0.001)
+
+
+@pytest.fixture
+def server(s3_endpoint: str) -> Iterator[FaultyProxy]:
+    """A web server: moto serves and takes objects without a signature, too."""
+    with faulty_proxy(s3_endpoint) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def make(make_storage: Callable[..., Storage]) -> Callable[..., Storage]:
+    def make(*sections: str, **settings: object) -> Storage:
+        storage = {section: {} for section in sections}
+        return make_storage(schemes=["file", "http"], storage=storage, **settings)
+
+    return make
+
+
+@pytest.fixture
+def storage(make: Callable[..., Storage], server: FaultyProxy) -> Storage:
+    return make(server.url)
+
+
+@pytest.fixture
+def url(server: FaultyProxy, s3: S3Bucket) -> str:
+    return f"{server.url}/{s3.name}"
+
+
+@pytest.mark.parametrize("data", [b"", b"small", os.urandom(3 * 2**20)])
+@pytest.mark.parametrize("name", ["plain", "with%20space", "a+b", "100%25", "%C3%A9", "a%23b"])
+def test_a_file_goes_out_and_comes_back(
+    storage: Storage, url: str, tmp_path: Path, never: threading.Event, data: bytes, name: str
+) -> None:
+    (tmp_path / "out").write_bytes(data)
+    stored = storage.publish([Entry("", tmp_path / "out")], f"{url}/{name}", FILE, never)
+    assert [(one.url, one.size_bytes) for one in stored] == [(f"{url}/{name}", len(data))]
+    assert storage.fetch(f"{url}/{name}", None, tmp_path / "in", never) is FILE
+    assert (tmp_path / "in").read_bytes() == data
+
+
+def test_the_files_of_a_directory_get_urls_below_it(
+    storage: Storage, url: str, s3: S3Bucket, tmp_path: Path, never: threading.Event
+) -> None:
+    (tmp_path / "out").write_bytes(b"x")
+    entries = [Entry("sub dir/é#", tmp_path / "out"), Entry("empty", None)]
+    stored = storage.publish(entries, f"{url}/tree", DIRECTORY, never)
+    assert [one.url for one in stored] == [f"{url}/tree/sub%20dir/%C3%A9%23"]
+    assert s3.get("tree/sub dir/é#") == b"x"
+
+
+@pytest.mark.parametrize("kind", [FILE, DIRECTORY, None])
+def test_an_input_that_is_not_there_fails_with_the_status(
+    storage: Storage, url: str, tmp_path: Path, never: threading.Event, kind: TesFileType | None
+) -> None:
+    with pytest.raises(InputFailed, match=f"{url}/none .*404") as failed:
+        storage.fetch(f"{url}/none", kind, tmp_path / "in", never)
+    assert not failed.value.transient
+
+
+def test_a_server_without_head_is_asked_all_the_same(
+    storage: Storage,
+    url: str,
+    server: FaultyProxy,
+    s3: S3Bucket,
+    tmp_path: Path,
+    never: threading.Event,
+) -> None:
+    s3.put("in", b"x")
+    server.faults.append(405)
+    storage.fetch(f"{url}/in", FILE, tmp_path / "in", never)
+    assert (tmp_path / "in").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("fault", [503, 429, "reset", "truncate"])
+def test_a_download_gets_over_a_passing_fault(
+    storage: Storage,
+    url: str,
+    server: FaultyProxy,
+    s3: S3Bucket,
+    tmp_path: Path,
+    never: threading.Event,
+    fault: int | str,
+) -> None:
+    s3.put("in", b"x" * 1000)
+    server.faults.extend(["pass", fault, fault])
+    storage.fetch(f"{url}/in", FILE, tmp_path / "in", never)
+    assert (tmp_path / "in").read_bytes() == b"x" * 1000
+    assert not server.faults
+
+
+def test_a_refused_upload_fails_with_the_status(
+    storage: Storage, url: str, server: FaultyProxy, tmp_path: Path, never: threading.Event
+) -> None:
+    (tmp_path / "out").write_bytes(b"x")
+    server.faults.append(401)
+    with pytest.raises(OutputFailed, match="401"):
+        storage.publish([Entry("", tmp_path / "out")], f"{url}/out", FILE, never)
+
+
+def test_redirects_are_followed_both_ways(
+    storage: Storage,
+    url: str,
+    server: FaultyProxy,
+    s3: S3Bucket,
+    tmp_path: Path,
+    never: threading.Event,
+) -> None:
+    (tmp_path / "out").write_bytes(b"x" * 1000)
+    server.faults.append(f"{url}/elsewhere")
+    storage.publish([Entry("", tmp_path / "out")], f"{url}/out", FILE, never)
+    assert s3.get("elsewhere") == b"x" * 1000
+    server.faults.extend([f"/{s3.name}/elsewhere", f"/{s3.name}/elsewhere"])
+    storage.fetch(f"{url}/in", FILE, tmp_path / "in", never)
+    assert (tmp_path / "in").read_bytes() == b"x" * 1000
+
+
+def test_a_loop_of_redirects_ends(
+    storage: Storage, url: str, server: FaultyProxy, tmp_path: Path, never: threading.Event
+) -> None:
+    server.faults.extend([f"{url}/in"] * 100)
+    with pytest.raises(InputFailed, match="redirected"):
+        storage.fetch(f"{url}/in", FILE, tmp_path / "in", never)
+
+
+def test_a_loopback_address_is_refused_at_submission_unless_it_has_a_section(
+    make: Callable[..., Storage], server: FaultyProxy
+) -> None:
+    assert "address of the node" in (make().refusal_of_input(f"{server.url}/x") or "")
+    assert "address of the node" in (make().refusal_of_output(f"{server.url}/x") or "")
+    assert make(server.url).refusal_of_input(f"{server.url}/x") is None
+    assert make(f"{server.url}/a").refusal_of_input(f"{server.url}/b")
+    assert make("http://").refusal_of_input(f"{server.url}/x")
+
+
+def test_a_name_that_leads_to_a_loopback_address_is_refused_at_use(
+    make: Callable[..., Storage],
+    server: FaultyProxy,
+    tmp_path: Path,
+    never: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def resolve(self: object, host: str, port: int, **_: object) -> list[dict[str, object]]:
+        assert host == "innocent.example.org"
+        address = {"host": "127.0.0.1", "port": port, "family": 2, "proto": 0, "flags": 0}
+        return [{"hostname": host, **address}]
+
+    monkeypatch.setattr(web.aiohttp.ThreadedResolver, "resolve", resolve)
+    monkeypatch.setattr(web.aiohttp.connector, "DefaultResolver", web.aiohttp.ThreadedResolver)
+    url = f"http://innocent.example.org:{server.server_port}/x"
+    storage = make()
+    assert storage.refusal_of_input(url) is None
+    with pytest.raises(ForbiddenURL, match="address of the node"):
+        storage.fetch(url, FILE, tmp_path / "in", never)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "target", ["http://127.1:1/x", "http://169.254.169.254/latest", "file:///etc/passwd"]
+)
+def test_a_redirect_to_a_forbidden_place_is_refused(
+    storage: Storage,
+    url: str,
+    server: FaultyProxy,
+    tmp_path: Path,
+    never: threading.Event,
+    target: str,
+) -> None:
+    server.faults.append(target)
+    with pytest.raises(ForbiddenURL):
+        storage.fetch(f"{url}/in", FILE, tmp_path / "in", never)
+    assert not (tmp_path / "in").exists()
+
+
+def test_the_credentials_of_a_section_stay_below_it(
+    make_storage: Callable[..., Storage],
+    server: FaultyProxy,
+    s3: S3Bucket,
+    tmp_path: Path,
+    never: threading.Event,
+) -> None:
+    s3.put("in", b"x")
+    sections = {
+        server.url: {},
+        f"{server.url}/private": {"headers": {"X-Token": "the-token"}},
+    }
+    storage = make_storage(schemes=["http"], storage=sections)
+    server.faults.extend([f"{server.url}/{s3.name}/in"])
+    storage.fetch(f"{server.url}/private/in", FILE, tmp_path / "in", never)
+    tokens = [headers.get("X-Token") for headers in server.headers]
+    assert tokens[0] == "the-token"
+    assert tokens[1] is None
+
+
+def test_a_query_is_sent_and_not_shown(
+    storage: Storage, url: str, server: FaultyProxy, tmp_path: Path, never: threading.Event
+) -> None:
+    with pytest.raises(InputFailed) as failed:
+        storage.fetch(f"{url}/none?X-Amz-Signature=abc%2Fdef", FILE, tmp_path / "in", never)
+    assert "abc" not in str(failed.value)
+    assert server.requests[0].endswith("?X-Amz-Signature=abc%2Fdef")

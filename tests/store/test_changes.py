@@ -1,0 +1,268 @@
+from typing import Any
+
+import orjson
+import pytest
+
+from raytes.attempt import Tails, Update
+from raytes.lifecycle import FINAL
+from raytes.models import TesExecutorLog, TesFileType, TesInput, TesState, TesTask, TesTaskLog
+from raytes.store import changes
+from raytes.views import View
+from tests.store.conftest import Database, minimal_task, new_task
+
+
+def shown(database: Database, task_id: str, view: View = View.FULL) -> dict[str, Any]:
+    document = database.reader.get(task_id, view)
+    assert document is not None
+    return orjson.loads(document)  # type: ignore[no-any-return]
+
+
+def assign(database: Database, task_id: str, runner: str = "r") -> int:
+    assignment = database.change(lambda c: changes.assign(c, task_id, runner))
+    assert assignment is not None
+    return assignment.attempt
+
+
+def record(database: Database, update: Update) -> bool:
+    return database.change(lambda c: changes.record(c, update))
+
+
+def end(database: Database, update: Update, max_retries: int = 2) -> changes.Ended | None:
+    return database.change(lambda c: changes.end(c, update, max_retries))
+
+
+def update(task_id: str, attempt: int = 1, seq: int = 1, **fields: Any) -> Update:
+    return Update(task_id, attempt, seq, **fields)
+
+
+def test_a_new_task_is_queued(database: Database) -> None:
+    assert shown(database, database.create())["state"] == "QUEUED"
+
+
+def test_creating_a_task_again_changes_nothing(database: Database) -> None:
+    new = new_task(minimal_task(tags={"a": "b"}), ("a warning",))
+    for _ in range(2):
+        database.change(lambda c: changes.create(c, [new]))
+    assert shown(database, new.id)["logs"][0]["system_logs"] == ["a warning"]
+    assign(database, new.id)
+    database.change(lambda c: changes.create(c, [new]))
+    assert shown(database, new.id)["state"] == "INITIALIZING"
+
+
+def test_the_first_attempt_goes_on_in_the_log_that_a_warning_opened(database: Database) -> None:
+    task = database.create(warnings=("a warning",))
+    assign(database, task)
+    record(database, update(task, system_logs=("another line",)))
+    [log] = shown(database, task)["logs"]
+    assert log["system_logs"] == ["a warning", "another line"]
+
+
+def test_an_assignment_is_the_task_as_submitted(database: Database) -> None:
+    task = minimal_task(inputs=[TesInput(path="/a", content="text"), TesInput(path="/b", url="/b")])
+    task_id = database.create(task)
+    assignment = database.change(lambda c: changes.assign(c, task_id, "r"))
+    assert assignment is not None
+    assert assignment.task.to_dict() == task.to_dict()
+
+
+def test_a_task_is_assigned_once(database: Database) -> None:
+    task = database.create()
+    assign(database, task)
+    assert database.change(lambda c: changes.assign(c, task, "other")) is None
+
+
+def test_an_update_is_applied_once_and_in_order(database: Database) -> None:
+    task = database.create()
+    assign(database, task)
+    assert record(database, update(task, seq=2, system_logs=("two",)))
+    assert not record(database, update(task, seq=2, system_logs=("two",)))
+    assert not record(database, update(task, seq=1, system_logs=("one",)))
+    assert shown(database, task)["logs"][0]["system_logs"] == ["two"]
+
+
+def test_an_update_of_an_older_attempt_is_dropped(database: Database) -> None:
+    task = database.create()
+    assign(database, task)
+    end(database, update(task, state=TesState.SYSTEM_ERROR, retry=True))
+    assign(database, task)
+    late = update(task, attempt=1, seq=9, state=TesState.COMPLETE)
+    assert not record(database, late)
+    assert end(database, late) is None
+    assert shown(database, task)["state"] == "INITIALIZING"
+
+
+def test_a_running_task_shows_its_log_and_tails(database: Database) -> None:
+    task = database.create()
+    assign(database, task)
+    log = TesTaskLog(
+        logs=[TesExecutorLog(exit_code=-1, start_time="2026-01-01T00:00:00Z")], outputs=[]
+    )
+    news = update(task, state=TesState.RUNNING, log=log, tails={0: Tails("out", "err")})
+    record(database, news)
+    full, basic = shown(database, task), shown(database, task, View.BASIC)
+    assert full["state"] == basic["state"] == "RUNNING"
+    executor = {"exit_code": -1, "start_time": "2026-01-01T00:00:00Z"}
+    assert basic["logs"] == [{"logs": [executor], "outputs": []}]
+    assert full["logs"][0]["logs"] == [{**executor, "stdout": "out", "stderr": "err"}]
+
+
+def test_types_found_on_disk_replace_those_in_the_document(database: Database) -> None:
+    task = database.create(minimal_task(inputs=[TesInput(path="/a", url="/a", name="n")]))
+    assign(database, task)
+    record(database, update(task, input_types={0: TesFileType.DIRECTORY}))
+    [found] = shown(database, task, View.BASIC)["inputs"]
+    assert found == {"path": "/a", "url": "/a", "name": "n", "type": "DIRECTORY"}
+
+
+@pytest.mark.parametrize(
+    "state", [TesState.COMPLETE, TesState.EXECUTOR_ERROR, TesState.SYSTEM_ERROR]
+)
+def test_an_attempt_ends_its_task(database: Database, state: TesState) -> None:
+    task = database.create()
+    assign(database, task)
+    ended = end(database, update(task, state=state))
+    assert ended is not None
+    assert ended.state is state
+    assert end(database, update(task, seq=2, state=TesState.COMPLETE)) is None
+    assert shown(database, task)["state"] == state
+
+
+def test_a_fault_is_tried_again_as_often_as_is_set(database: Database) -> None:
+    task = database.create()
+    states = []
+    for number in range(1, 4):
+        assert assign(database, task) == number
+        failed = update(task, attempt=number, state=TesState.SYSTEM_ERROR, retry=True)
+        ended = end(database, failed, max_retries=2)
+        assert ended is not None
+        states.append(ended.state)
+    assert states == [TesState.QUEUED, TesState.QUEUED, TesState.SYSTEM_ERROR]
+    assert len(shown(database, task)["logs"]) == 3
+
+
+def test_an_attempt_that_was_given_back_costs_no_retry(database: Database) -> None:
+    task = database.create()
+    assign(database, task)
+    ended = end(database, update(task, state=TesState.QUEUED, retry=True), max_retries=0)
+    assert ended is not None
+    assert (ended.state, ended.retries) == (TesState.QUEUED, 0)
+    assert assign(database, task) == 2
+
+
+def test_a_queued_task_is_cancelled_at_once(database: Database) -> None:
+    task = database.create()
+    assert database.change(lambda c: changes.cancel(c, task)) == (TesState.CANCELED, None)
+    assert database.change(lambda c: changes.assign(c, task, "r")) is None
+
+
+@pytest.mark.parametrize("last", [TesState.COMPLETE, TesState.SYSTEM_ERROR, TesState.QUEUED])
+def test_a_cancelled_task_is_canceled_whatever_its_runner_says(
+    database: Database, last: TesState
+) -> None:
+    task = database.create()
+    assign(database, task, "the runner")
+    assert database.change(lambda c: changes.cancel(c, task)) == (
+        TesState.CANCELING,
+        changes.Running(task, 1, "the runner", canceling=True),
+    )
+    record(database, update(task, state=TesState.RUNNING))
+    assert shown(database, task)["state"] == "CANCELING"
+    ended = end(database, update(task, seq=2, state=last, retry=True))
+    assert ended is not None
+    assert ended.state is TesState.CANCELED
+
+
+def test_cancelling_a_task_that_has_ended_changes_nothing(database: Database) -> None:
+    task = database.create()
+    assign(database, task)
+    end(database, update(task, state=TesState.COMPLETE))
+    assert database.change(lambda c: changes.cancel(c, task)) == (TesState.COMPLETE, None)
+    assert shown(database, task)["state"] == "COMPLETE"
+
+
+def test_cancelling_what_is_not_there_says_so(database: Database) -> None:
+    assert database.change(lambda c: changes.cancel(c, "nothing")) is None
+
+
+def test_an_attempt_whose_runner_died_keeps_what_it_said(database: Database) -> None:
+    task = database.create()
+    assign(database, task)
+    log = TesTaskLog(logs=[TesExecutorLog(exit_code=0)], outputs=[], metadata={"node": "n"})
+    record(database, update(task, log=log, system_logs=("said",)))
+    dead = changes.Running(task, 1, "r")
+    ended = database.change(lambda c: changes.lose(c, dead, "runner_lost", "n", 2))
+    assert ended is not None
+    assert (ended.state, ended.retries) == (TesState.QUEUED, 1)
+    [log] = shown(database, task)["logs"]
+    assert log["metadata"] == {"node": "n", "failure_reason": "runner_lost"}
+    assert log["logs"] == [{"exit_code": 0}]
+    assert "end_time" in log
+    assert len(log["system_logs"]) == 2
+
+
+def test_a_task_that_can_never_run_is_refused_with_a_reason(database: Database) -> None:
+    task = database.create()
+    assert database.change(lambda c: changes.refuse(c, task, "infeasible", "too large"))
+    full = shown(database, task)
+    assert full["state"] == "SYSTEM_ERROR"
+    [log] = full["logs"]
+    assert log["metadata"] == {"failure_reason": "infeasible"}
+    assert log["system_logs"][0].endswith("too large")
+
+
+def test_what_is_unfinished_is_found_after_a_restart(database: Database) -> None:
+    queued, running, canceling, done = (database.create() for _ in range(4))
+    for task in (running, canceling, done):
+        assign(database, task, f"runner of {task}")
+    database.change(lambda c: changes.cancel(c, canceling))
+    end(database, update(done, state=TesState.COMPLETE))
+    assert database.change(changes.unfinished) == (
+        [changes.Queued(queued, "a shape")],
+        [
+            changes.Running(running, 1, f"runner of {running}"),
+            changes.Running(canceling, 1, f"runner of {canceling}", canceling=True),
+        ],
+    )
+
+
+def test_a_change_that_fails_takes_none_of_its_batch_with_it(database: Database) -> None:
+    good, bad = new_task(minimal_task()), new_task(minimal_task())
+
+    def fail(connection: object) -> None:
+        raise RuntimeError("a mistake")
+
+    futures = [
+        database.writer.submit(lambda c, n=new: changes.create(c, [n])) for new in (good, bad)
+    ]
+    failing = database.writer.submit(fail)
+    with pytest.raises(RuntimeError, match="a mistake"):
+        failing.result()
+    assert [future.result() for future in futures] == [None, None]
+    assert shown(database, good.id)["state"] == "QUEUED"
+
+
+def test_no_final_state_is_left(database: Database) -> None:
+    for state in FINAL - {TesState.CANCELED}:
+        task = database.create()
+        assign(database, task)
+        end(database, update(task, state=state))
+        for after in TesState:
+            record(database, update(task, seq=5, state=after))
+            end(database, update(task, seq=6, state=after))
+        assert shown(database, task)["state"] == state
+
+
+def test_full_shows_what_was_submitted(database: Database) -> None:
+    sent = TesTask.model_validate(
+        {
+            "name": "n",
+            "inputs": [{"path": "/a", "content": ""}, {"path": "/b", "url": "/b"}],
+            "executors": [{"image": "i", "command": ["c"]}],
+        }
+    )
+    full = shown(database, database.create(sent))
+    assert {key: full[key] for key in sent.to_dict()} == sent.to_dict()
+    assert full["inputs"][0]["content"] == ""
+    basic = shown(database, full["id"], View.BASIC)
+    assert "content" not in basic["inputs"][0]
+    assert shown(database, full["id"], View.MINIMAL) == {"id": full["id"], "state": "QUEUED"}

@@ -1,0 +1,119 @@
+"""Lists, held against a naive model of the specification's words."""
+
+from typing import Any
+
+import orjson
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from raytes.models import TesState
+from raytes.store import changes
+from raytes.store.pages import Filters
+from raytes.views import View
+from tests.store.conftest import Database, minimal_task
+
+NAMES = st.one_of(st.none(), st.text("aAbé\U0010ffff", max_size=3))
+KEYS = st.sampled_from(["a", "b", "c"])
+VALUES = st.sampled_from(["", "1", "2"])
+TASKS = st.fixed_dictionaries(
+    {"name": NAMES, "tags": st.dictionaries(KEYS, VALUES), "cancelled": st.booleans()}
+)
+FILTERS = st.builds(
+    Filters,
+    name_prefix=st.text("aAbé\U0010ffff", max_size=2),
+    state=st.sampled_from(["", "QUEUED", "CANCELED", "RUNNING"]),
+    tags=st.lists(st.tuples(KEYS, VALUES), max_size=2).map(tuple),
+)
+
+
+def walk(database: Database, filters: Filters, size: int, view: View) -> list[dict[str, Any]]:
+    """All pages, one after the other."""
+    found: list[dict[str, Any]] = []
+    token = None
+    while True:
+        page = orjson.loads(database.reader.page(filters, size, token, view))
+        assert len(page["tasks"]) <= size
+        found += page["tasks"]
+        if "next_page_token" not in page:
+            return found
+        assert page["tasks"], "an empty page promised another"
+        token = page["next_page_token"]
+
+
+def matches(task: dict[str, Any], filters: Filters) -> bool:
+    state = "CANCELED" if task["cancelled"] else "QUEUED"
+    return (
+        (task["name"] or "").startswith(filters.name_prefix)
+        and filters.state in ("", state)
+        and all(
+            key in task["tags"] and value in ("", task["tags"][key]) for key, value in filters.tags
+        )
+    )
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(TASKS, max_size=12), FILTERS, st.integers(1, 5), st.sampled_from(View))
+def test_pages_show_each_matching_task_once_the_newest_first(
+    database: Database,
+    tasks: list[dict[str, Any]],
+    filters: Filters,
+    size: int,
+    view: View,
+) -> None:
+    owner = changes.now() + str(id(tasks))
+    expected = []
+    for task in tasks:
+        document = minimal_task(name=task["name"], tags={**task["tags"], "run": owner})
+        task_id = database.create(document)
+        if task["cancelled"]:
+            database.change(lambda c, t=task_id: changes.cancel(c, t))
+        if matches(task, filters):
+            expected.append(task_id)
+    only_these = Filters(filters.name_prefix, filters.state, (*filters.tags, ("run", owner)))
+    found = walk(database, only_these, size, view)
+    assert [task["id"] for task in found] == expected[::-1]
+
+
+def test_a_walk_is_not_disturbed_by_what_is_created_and_ended_meanwhile(
+    database: Database,
+) -> None:
+    before = [database.create() for _ in range(10)]
+    first = orjson.loads(database.reader.page(Filters(), 4, None, View.MINIMAL))
+    database.create()
+    database.change(lambda c: changes.cancel(c, before[2]))
+    found = [task["id"] for task in first["tasks"]]
+    token = first["next_page_token"]
+    while token:
+        page = orjson.loads(database.reader.page(Filters(), 4, token, View.MINIMAL))
+        found += [task["id"] for task in page["tasks"]]
+        token = page.get("next_page_token")
+    assert found == before[::-1]
+
+
+def test_the_last_page_has_no_token_even_if_it_is_full(database: Database) -> None:
+    for _ in range(4):
+        database.create()
+    page = orjson.loads(database.reader.page(Filters(), 4, None, View.MINIMAL))
+    assert len(page["tasks"]) == 4
+    assert "next_page_token" not in page
+
+
+def test_a_list_shows_each_task_as_get_does(database: Database) -> None:
+    task = database.create(minimal_task(name="n"), warnings=("line",))
+    for view in View:
+        one = database.reader.get(task, view)
+        page = orjson.loads(database.reader.page(Filters(), 1, None, view))
+        assert one is not None
+        assert page["tasks"] == [orjson.loads(one)]
+
+
+def test_what_is_not_there_is_none(database: Database) -> None:
+    assert database.reader.get("nothing", View.FULL) is None
+    assert database.reader.get("\x00", View.FULL) is None
+
+
+def test_every_state_can_be_filtered_by(database: Database) -> None:
+    database.create()
+    for state in TesState:
+        page = orjson.loads(database.reader.page(Filters(state=state), 9, None, View.MINIMAL))
+        assert len(page["tasks"]) == (state is TesState.QUEUED)
