@@ -69,14 +69,15 @@ def _explanation(task: TesTask) -> str:
 
 
 def _table(tasks: list[TesTask]) -> Table:
-    table = Table()
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("task", "id", "state", "seconds", "exit codes"):
         table.add_column(column, no_wrap=True)
     for task in tasks:
         last = (task.logs or [])[-1]
         codes = " ".join(str(log.exit_code) for log in last.logs)
         seconds = f"{_seconds(last.start_time, last.end_time):.1f}"
-        table.add_row(task.name, task.id, str(task.state), seconds, codes)
+        step = (task.tags or {})["step"]
+        table.add_row(step, task.id, task.state.value, seconds, codes)
     return table
 
 

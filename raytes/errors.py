@@ -34,6 +34,18 @@ class ContainerRefused(SystemFault):
     transient = False
 
 
+class ContainerLost(SystemFault):
+    """Somebody else removed the container, or what watches over it, while it ran."""
+
+    failure_reason = "container_lost"
+
+
+class DiskFull(SystemFault):
+    """The node has no room left for the task's files."""
+
+    failure_reason = "disk_full"
+
+
 class ImagePullFailed(SystemFault):
     """The image isn't on the node and can't be pulled."""
 

@@ -4,7 +4,7 @@ import os
 import threading
 import time
 
-# Crockford's base 32 in lower case: digits before letters, as in ASCII, so that text sorts as numbers.
+# Crockford's base 32 in lower case. In ASCII digits come before letters: text sorts as numbers.
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _LENGTH = 26  # 48 bits of milliseconds and 80 random ones, five bits a character
 _RANDOM_BITS = 80

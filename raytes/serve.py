@@ -20,15 +20,13 @@ from raytes.errors import RaytesError
 from raytes.state import claimed, ray_token
 from raytes.surroundings import free_ports, own_ray_variables, runtime_directory, serve_variables
 
-BASE_PATH = "/ga4gh/tes/v1"
-
+_BASE_PATH = "/ga4gh/tes/v1"
 _READY_WITHIN_S = 120.0
 _READY_EVERY_S = 0.02
 _STOP_WITHIN_S = 30.0
-# Runners pass no large objects: what Ray keeps for these is taken from the tasks' memory.
-_OBJECT_STORE_BYTES = 100 * 2**20
 # A Ray of our own never gets another node.
 _OWN_RAY_INFEASIBLE_GRACE_S = 5.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class CannotServe(RaytesError):
@@ -40,25 +38,28 @@ class CannotServe(RaytesError):
 def main(settings: Settings) -> int:
     """Serve until SIGINT or SIGTERM; the exit code of the process."""
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
     try:
+        _on_signals(lambda *_: _interrupt())
         with _running(settings) as url:
+            # Only now: Ray puts handlers of its own in place of what was there before.
+            _on_signals(lambda *_: stop.set())
             print(f"raytes {raytes.__version__} is serving at {url}", flush=True)
-            # Ray puts a handler of its own in place of ours.
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, lambda *_: stop.set())
             stop.wait()
             print("stopping", file=sys.stderr, flush=True)
     except RaytesError as error:
         print(f"raytes serve: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 130
+        return 128 + signal.SIGINT
     return 0
 
 
-def _interrupt(*_: object) -> None:
+def _on_signals(handler: "signal._HANDLER") -> None:
+    for number in _SIGNALS:
+        signal.signal(number, handler)
+
+
+def _interrupt() -> None:
     raise KeyboardInterrupt
 
 
@@ -66,22 +67,25 @@ def _interrupt(*_: object) -> None:
 def _running(settings: Settings) -> Iterator[str]:
     """The service while it is up; its base URL."""
     with claimed(settings), runtime_directory(settings) as directory:
-        if settings.port == 0:
-            settings = settings.model_copy(update={"port": free_ports(1)[0]})
-        _require_free(settings)
-        joins = bool(os.environ.get("RAY_ADDRESS"))
-        os.environ.update(serve_variables(settings, directory))
-        if not joins:
-            os.environ.update(own_ray_variables(ray_token(settings)))
-            grace = min(settings.infeasible_grace, _OWN_RAY_INFEASIBLE_GRACE_S)
-            settings = settings.model_copy(update={"infeasible_grace": grace})
-        with _ray(settings, directory, joins), _store(settings) as node, _ingress(settings, node):
-            url = f"http://{_reachable(settings.host)}:{settings.port}{BASE_PATH}"
+        settings = _settled(settings)
+        os.environ.update(serve_variables(directory))
+        with _ray(settings, directory), _store(settings) as node, _ingress(settings, node):
+            url = f"http://{_reachable(settings.host)}:{settings.port}{_BASE_PATH}"
             _await_answer(url)
             yield url
 
 
-def _require_free(settings: Settings) -> None:
+def _joins() -> bool:
+    return bool(os.environ.get("RAY_ADDRESS"))
+
+
+def _settled(settings: Settings) -> Settings:
+    """The settings with what is decided at the start: the port, and what depends on the Ray."""
+    decided: dict[str, object] = {"port": settings.port or free_ports(1)[0]}
+    if not _joins():
+        grace = min(settings.infeasible_grace, _OWN_RAY_INFEASIBLE_GRACE_S)
+        decided["infeasible_grace"] = grace
+    settings = settings.model_copy(update=decided)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -92,42 +96,16 @@ def _require_free(settings: Settings) -> None:
                 f"can't listen on {settings.host}:{settings.port} ({error.strerror}): "
                 "choose another --host or --port (0 takes any free port)"
             ) from None
+    return settings
 
 
-@contextlib.contextmanager
-def _ray(settings: Settings, directory: Path, joins: bool) -> Iterator[None]:
-    """A connection to the cluster that RAY_ADDRESS names, or to a Ray of our own."""
-    import ray
+def _ray(settings: Settings, directory: Path) -> contextlib.AbstractContextManager[None]:
+    if not _joins():
+        os.environ.update(own_ray_variables(ray_token(settings)))
+    # Ray reads the environment when it is imported.
+    from raytes.cluster import joined_ray, own_ray
 
-    if joins:
-        variables = {k: v for k, v in os.environ.items() if k.startswith("RAY_SERVE_")}
-        ray.init(
-            namespace=settings.name,
-            runtime_env={"env_vars": variables},
-            logging_level=logging.WARNING,
-            log_to_driver=False,
-        )
-        if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
-            print(
-                "WARNING: this Ray cluster does not ask for a token. Whoever reaches its ports, "
-                "tasks included, can run any code on it. See docs/how-to/cluster.md.",
-                file=sys.stderr,
-                flush=True,
-            )
-    else:
-        ray.init(
-            address="local",
-            namespace=settings.name,
-            include_dashboard=False,
-            logging_level=logging.WARNING,
-            log_to_driver=False,
-            object_store_memory=_OBJECT_STORE_BYTES,
-            _temp_dir=str(directory),
-        )
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    return joined_ray(settings) if _joins() else own_ray(settings, directory)
 
 
 @contextlib.contextmanager
@@ -135,13 +113,20 @@ def _store(settings: Settings) -> Iterator[str]:
     """The store while it runs; the id of the Ray node that it is bound to."""
     import ray
 
-    from raytes.store.actor import NAME, Identity, start
+    from raytes.runner.sweep import sweep
+    from raytes.store.actor import Identity, replace
+    from raytes.store.database import recall
 
+    known = recall(settings.database)
+    if known:
+        # What a killed service left on this node, before its tasks are tried again.
+        for line in sweep(settings, known["instance"]):
+            print(f"removed {line}, left by an earlier run", file=sys.stderr)
     node = ray.get_runtime_context().get_node_id()
-    with contextlib.suppress(ValueError):
-        # Left by a `serve` that was killed on a cluster which lives on.
-        ray.kill(ray.get_actor(NAME))
-    store = start(settings, Identity(session=uuid.uuid4().hex, node=node))
+    # On a cluster that it joined, a killed service has left its runners at work: the new
+    # store goes on as the old one would have.
+    session = known.get("session") if _joins() else None
+    store = replace(settings, Identity(session or uuid.uuid4().hex, node))
     try:
         ray.get(store.ready.remote())
         yield node
@@ -155,16 +140,20 @@ def _store(settings: Settings) -> Iterator[str]:
 def _ingress(settings: Settings, node: str) -> Iterator[None]:
     """HAProxy and the API replica while they run."""
     from ray import serve
+    from ray.serve.exceptions import RayServeException
 
     from raytes.api.deployment import application
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(http_options={"host": settings.host, "port": settings.port})
-    serve.run(application(settings, node), name=settings.name, route_prefix="/")
+    try:
+        serve.run(application(settings, node), name=settings.name, route_prefix="/")
+    except RayServeException as error:
+        raise CannotServe(f"Ray Serve of this cluster refuses the application: {error}") from None
     try:
         yield
     finally:
-        if os.environ.get("RAY_ADDRESS"):
+        if _joins():
             serve.delete(settings.name)
 
 

@@ -32,7 +32,7 @@ _RAY = {
 }
 
 
-def serve_variables(settings: Settings, directory: Path) -> dict[str, str]:
+def serve_variables(directory: Path) -> dict[str, str]:
     """What Serve needs so that two services can stand side by side on one machine.
 
     Parameters:

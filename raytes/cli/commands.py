@@ -87,12 +87,13 @@ def run(
     from raytes.cli import arguments
     from raytes.models import TesExecutor, TesResources, TesTask
 
+    resources = TesResources(cpu_cores=cpu, ram_gb=ram, disk_gb=disk)
     try:
         task = TesTask(
             name=name,
             inputs=[arguments.input_of(each) for each in input] or None,
             outputs=[arguments.output_of(each) for each in output] or None,
-            resources=TesResources(cpu_cores=cpu, ram_gb=ram, disk_gb=disk),
+            resources=resources if resources.to_dict() else None,
             executors=[
                 TesExecutor(
                     image=image,

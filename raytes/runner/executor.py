@@ -8,9 +8,10 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
-from raytes.errors import ContainerRefused, PodmanUnavailable
+from raytes.errors import ContainerLost, ContainerRefused, PodmanUnavailable
 from raytes.models import TesExecutor
 from raytes.runner.cgroup import Cgroup, Usage
 from raytes.runner.control import Control
@@ -104,7 +105,8 @@ class Execution:
                 self._engine.initialize(self.container)
             except ContainerRefused as refusal:
                 return self._never_began(refusal)
-            cgroup = Cgroup(self._engine.inspect(self.container).pid)
+            initialized = self._engine.inspect(self.container)
+            cgroup, conmon = Cgroup(initialized.pid), _Conmon(initialized.conmon_pid)
             with self._attached() as attachment:
                 self._engine.start(self.container)
                 index = self._report.executor_started(self._stdout.tail, self._stderr.tail)
@@ -112,20 +114,12 @@ class Execution:
                     self._kill()
                 self._read(attachment, index)
                 usage = cgroup.usage()
-                state = self._await_end(attachment)
+                state = self._await_end(attachment, conmon)
         self._report.executor_ended(index, state.exit_code)
         self._control.check()
         killed = state.exit_code == 128 + signal.SIGKILL
         out_of_memory = killed and (bool(usage.memory_kills) or state.oom_killed)
         return Result(state.exit_code, out_of_memory, usage)
-
-    def remove(self) -> None:
-        """Remove the container, whatever state it is in.
-
-        Raises:
-            PodmanUnavailable: Podman doesn't answer; a sweep will find the container.
-        """
-        remove_container(self._engine, self.container)
 
     @contextlib.contextmanager
     def _attached(self) -> Iterator[Attachment]:
@@ -146,9 +140,18 @@ class Execution:
         except OSError as error:
             raise unwritable(error) from error
 
-    def _await_end(self, attachment: Attachment) -> ContainerState:
+    def _await_end(self, attachment: Attachment, conmon: "_Conmon") -> ContainerState:
         delay = _FIRST_POLL
-        while not (state := self._engine.inspect(self.container)).ended:
+        while True:
+            watched = conmon.lives()  # before asking: conmon ends right after its container
+            state = self._state()
+            if state.ended:
+                return state
+            if not watched:
+                raise ContainerLost(
+                    f"conmon of the container {self.container[:12]} died, and with it what the "
+                    "container writes and its exit code"
+                )
             if attachment.service_died:
                 raise PodmanUnavailable(
                     "the node's Podman service went away while a container ran, and what "
@@ -156,7 +159,14 @@ class Execution:
                 )
             time.sleep(delay)
             delay = min(2 * delay, _LAST_POLL)
-        return state
+
+    def _state(self) -> ContainerState:
+        try:
+            return self._engine.inspect(self.container)
+        except ContainerRefused as error:  # also while it is being removed
+            raise ContainerLost(
+                f"the container {self.container[:12]} was removed while it ran, and not by raytes"
+            ) from error
 
     def _never_began(self, refusal: ContainerRefused) -> Result:
         if _PROGRAM_MISSING.search(str(refusal)):
@@ -184,6 +194,17 @@ class Execution:
         # The thread that runs the container notices a Podman that is gone, and says so.
         with contextlib.suppress(PodmanUnavailable):
             self._engine.kill(self.container, name)
+
+
+class _Conmon:
+    """The process that watches over a container, as far as it can be seen from here."""
+
+    def __init__(self, pid: int) -> None:
+        self._process = Path(f"/proc/{pid}")
+        self._visible = self._process.exists()
+
+    def lives(self) -> bool:
+        return not self._visible or self._process.exists()
 
 
 def specification(

@@ -10,11 +10,13 @@ import enum
 import posixpath
 import tarfile
 import tempfile
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from raytes.errors import PodmanUnavailable
 from raytes.models import TesOutput
 from raytes.runner.mounts import Bind, normal
 from raytes.runner.podman import Engine, Image, NotFound
@@ -22,6 +24,8 @@ from raytes.runner.wildcards import has_wildcards, literal, path_matches
 
 _MAX_BYTES: Final = 64 * 2**20
 _MAX_FILES: Final = 5_000
+_CLEANUP_TIMEOUT: Final = 30.0  # seconds
+_CLEANUP_POLL: Final = 0.01  # seconds
 
 
 class _Contents(enum.Enum):
@@ -91,6 +95,8 @@ class InImageOutputs:
 
     def take(self, container: str) -> None:
         """Take what is there of the outputs out of a container that has ended."""
+        if self._outputs:
+            self._await_cleanup(container)
         for path in self._paths(container):
             parent = self._scratch / "in-image"
             parent.mkdir(exist_ok=True)
@@ -99,6 +105,17 @@ class InImageOutputs:
                 with self._engine.read_archive(container, path) as archive:
                     archive.extractall(target, filter=_plain)  # noqa: S202
                 self._kept[path] = target / posixpath.basename(path)
+
+    def _await_cleanup(self, container: str) -> None:
+        # Until conmon's exit command has unmounted a container, an archive of it may come empty.
+        deadline = time.monotonic() + _CLEANUP_TIMEOUT
+        while self._engine.inspect(container).status != "exited":
+            if time.monotonic() > deadline:
+                raise PodmanUnavailable(
+                    f"Podman has not cleaned up a container {_CLEANUP_TIMEOUT:.0f} seconds after "
+                    "its end, so that its outputs can't be taken out"
+                )
+            time.sleep(_CLEANUP_POLL)
 
     def _paths(self, container: str) -> Iterable[str]:
         for output in self._outputs:

@@ -1,19 +1,22 @@
 """The images of a node: pulled by policy, once for all who want them at the same moment."""
 
+import fcntl
 import hashlib
 import re
-import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Literal
 
-from raytes.errors import ContainerRefused, ImagePullFailed, SystemFault
-from raytes.runner.owner import locked
+from raytes.errors import ContainerRefused, ImagePullFailed, PodmanUnavailable, SystemFault
+from raytes.runner.control import Control
 from raytes.runner.podman import Engine, Image, NotFound
 
 Policy = Literal["missing", "always", "never"]
 
 _ATTEMPTS: Final = 4
 _FIRST_DELAY: Final = 1.0  # seconds; doubled for each further attempt
+_LOCK_POLL: Final = 0.1  # seconds; flock itself can't be interrupted
 # What another attempt won't change, in the words of registries and of containers/image.
 _LASTING: Final = re.compile(
     r"manifest unknown|not found|name unknown|denied|unauthorized|authentication required"
@@ -23,16 +26,16 @@ _LASTING: Final = re.compile(
 
 
 def require_image(
-    engine: Engine, name: str, policy: Policy, locks: Path, stop: threading.Event
+    engine: Engine, name: str, policy: Policy, locks: Path, control: Control
 ) -> Image:
     """Have an image on the node.
 
     Parameters:
         locks: a directory for lock files, the same for all runners of the node.
-        stop: set when nobody wants the image any more.
 
     Raises:
         ImagePullFailed: with the registry's own words; `transient` if the fault may pass.
+        Canceled: the attempt was told to end.
     """
     found = None if policy == "always" else _find(engine, name)
     if found is not None:
@@ -42,10 +45,16 @@ def require_image(
             f"the image {name} is not on this node, and pull_policy is `never`: "
             "build or load it there, or allow pulling"
         )
+    if name.startswith("localhost/"):
+        # Where Podman puts what was built on a machine: not a registry to be asked again.
+        raise ImagePullFailed(
+            f"the image {name} is not on this node, and names that begin with `localhost/` are "
+            "of images built there: build or load it, or push it to a registry"
+        )
     lock = locks / f"pull-{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock"
-    with locked(lock):
+    with _locked_unless_told(lock, control):
         found = None if policy == "always" else _find(engine, name)
-        return found or _pull_with_patience(engine, name, stop)
+        return found or _pull_with_patience(engine, name, control)
 
 
 def qualified(name: str) -> str:
@@ -65,23 +74,40 @@ def _find(engine: Engine, name: str) -> Image | None:
         raise _failure(name, error, transient=False) from error
 
 
-def _pull_with_patience(engine: Engine, name: str, stop: threading.Event) -> Image:
+def _pull_with_patience(engine: Engine, name: str, control: Control) -> Image:
     delay = _FIRST_DELAY
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            return _pull(engine, qualified(name))
-        except ContainerRefused as error:
+            return _pull(engine, qualified(name), control)
+        except (ContainerRefused, PodmanUnavailable) as error:
+            control.check()
             lasting = bool(_LASTING.search(str(error)))
-            if lasting or attempt == _ATTEMPTS or stop.wait(delay):
+            if lasting or attempt == _ATTEMPTS:
                 raise _failure(name, error, transient=not lasting) from error
+            control.stop.wait(delay)
             delay *= 2
     raise AssertionError("the last attempt returns or raises")
 
 
-def _pull(engine: Engine, reference: str) -> Image:
-    for _ in engine.pull(reference):
-        pass
+def _pull(engine: Engine, reference: str, control: Control) -> Image:
+    pull = engine.pull(reference)
+    with control.killing(pull.abort):
+        pull.run()
     return engine.inspect_image(reference)
+
+
+@contextmanager
+def _locked_unless_told(path: Path, control: Control) -> Iterator[None]:
+    """Hold a lock on a file; whoever waits for it can still be told to end."""
+    with open(path, "a") as file:
+        while not control.stop.is_set():
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                control.stop.wait(_LOCK_POLL)
+        control.check()
+        yield
 
 
 def _failure(name: str, error: SystemFault, *, transient: bool) -> ImagePullFailed:

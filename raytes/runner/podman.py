@@ -41,6 +41,7 @@ class ContainerState:
     exit_code: int
     oom_killed: bool
     pid: int  # of the program on the node, 0 if there is none
+    conmon_pid: int
     image_id: str
 
     @property
@@ -90,21 +91,9 @@ class Engine:
             entrypoint=tuple(config.get("Entrypoint") or ()),
         )
 
-    def pull(self, reference: str) -> Iterator[str]:
-        """Pull an image; yields the registry's progress lines.
-
-        Raises:
-            ContainerRefused: with the registry's own words.
-            PodmanUnavailable: the service went away.
-        """
-        query = {"reference": reference, "policy": "always"}
-        with self._open("POST", "/images/pull", query) as response:
-            for line in response:
-                event = json.loads(line)
-                if event.get("error"):
-                    raise ContainerRefused(event["error"])
-                if event.get("stream"):
-                    yield event["stream"].strip()
+    def pull(self, reference: str) -> "Pull":
+        """Begin to pull an image; it ends with the `Pull`."""
+        return Pull(_Connection(self.address, _TIMEOUT), reference)
 
     # Containers
 
@@ -126,6 +115,7 @@ class Engine:
             exit_code=state["ExitCode"],
             oom_killed=state["OOMKilled"],
             pid=state["Pid"],
+            conmon_pid=state.get("ConmonPid", 0),
             image_id=document["Image"],
         )
 
@@ -181,7 +171,7 @@ class Engine:
                 f"{_API}/containers/{container}/attach?{query}",
                 headers={"Connection": "Upgrade", "Upgrade": "tcp"},
             )
-            return Attachment(connection.sock)
+            return Attachment(cast(socket.socket, connection.sock))
         except OSError as error:
             connection.close()
             raise PodmanUnavailable(
@@ -258,6 +248,48 @@ class Engine:
             connection.close()
 
 
+class Pull:
+    """An image on its way to the node."""
+
+    def __init__(self, connection: "_Connection", reference: str) -> None:
+        self._connection = connection
+        self._reference = reference
+
+    def run(self) -> None:
+        """Pull to the end.
+
+        Raises:
+            ContainerRefused: with the registry's own words.
+            PodmanUnavailable: the service went away, or the pull was aborted.
+        """
+        query = urlencode({"reference": self._reference, "policy": "always"})
+        pulled = False
+        try:
+            self._connection.request("POST", f"{_API}/images/pull?{query}")
+            response = self._connection.getresponse()
+            if response.status >= 400:
+                raise _refusal(response.status, response.read())
+            for line in response:
+                event = json.loads(line)
+                if event.get("error"):
+                    raise ContainerRefused(event["error"])
+                pulled = pulled or bool(event.get("id"))
+        except (OSError, http.client.HTTPException) as error:
+            raise PodmanUnavailable(
+                f"the pull of {self._reference} broke off: {error!r}"
+            ) from error
+        finally:
+            self._connection.close()
+        if not pulled:
+            raise PodmanUnavailable(f"the pull of {self._reference} broke off")
+
+    def abort(self) -> None:
+        """End the pull; may be called from another thread."""
+        if (connected := self._connection.sock) is not None:
+            with suppress(OSError):
+                connected.shutdown(socket.SHUT_RDWR)
+
+
 class Attachment:
     """Streams of a container over a hijacked connection."""
 
@@ -315,16 +347,17 @@ class Attachment:
 class _Connection(http.client.HTTPConnection):
     """HTTP over a unix socket."""
 
-    sock: socket.socket
+    sock: socket.socket | None
 
     def __init__(self, address: Path, timeout: float) -> None:
         super().__init__("podman", timeout=timeout)
         self._address = address
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._address))
+        connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connected.settimeout(self.timeout)
+        connected.connect(str(self._address))
+        self.sock = connected
 
 
 def _peer(connection: socket.socket) -> int | None:

@@ -110,6 +110,7 @@ class Report:
             self._ticker.join()
         with self._lock:
             self._log.end_time = now()
+            self._fresh_tails = set(self._tails)  # an update before this one may have been lost
             return self._update(state, retry=retry)
 
     def _update(self, state: TesState | None, *, retry: bool = False) -> Update:

@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlparse
@@ -25,13 +26,13 @@ _START_TIMEOUT: Final = 30.0  # seconds
 _POLL: Final = 0.02  # seconds
 
 # $1 socket, $2 the runners' lock file, $3 the service's log, $4 the instance's label. Whoever has
-# the exclusive lock may remove what this node's runners have left: there is none any more.
+# the exclusive lock may remove what this node's runners have left: none of them lives any more.
 _WATCHER: Final = """
 podman system service --time 0 "unix://$1" </dev/null >"$3" 2>&1 &
 flock --exclusive "$2" sh -c '
-    podman ps --all --quiet --filter "label=$4" | xargs --no-run-if-empty podman rm --force --time 0
-    kill "$1"; while kill -0 "$1" 2>/dev/null; do sleep 0.02; done; rm --force "$2" "$3"
-' - $! "$1" "$3" "$4" </dev/null >/dev/null 2>&1
+    podman ps --all --quiet --filter "label=$3" | xargs --no-run-if-empty podman rm --force --time 0
+    kill "$1"; while kill -0 "$1" 2>/dev/null; do sleep 0.02; done; rm --recursive --force "$2"
+' - $! "${2%/*}" "$4" </dev/null >/dev/null 2>&1
 """
 
 
@@ -90,14 +91,10 @@ class _OwnService:
                 "this node has no Podman; install it (`apt-get install podman`), or point "
                 "podman_socket at the socket of one that runs"
             )
-        self._directory = runtime_directory(instance)
+        # Before the first look at the socket: a service that is being ended isn't one.
+        self._directory, self._users = _join(instance)
         self._label = f"raytes.instance={instance}"
         self._engine = Engine(self._directory / "podman.sock")
-        self._users = os.open(
-            self._directory / "users.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-        )
-        # Before the first look at the socket: a service that is being ended isn't one.
-        fcntl.flock(self._users, fcntl.LOCK_SH)
 
     def engine(self) -> Engine:
         if not self._engine.ping():
@@ -134,8 +131,22 @@ class _OwnService:
         os.close(self._users)
 
 
+def _join(instance: str) -> tuple[Path, int]:
+    """The runtime directory, and a descriptor that holds the shared lock on its users' file."""
+    while True:
+        directory = runtime_directory(instance)
+        path = directory / "users.lock"
+        with suppress(FileNotFoundError):
+            users = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(users, fcntl.LOCK_SH)
+            # A watcher that had the lock before has removed the directory.
+            if os.path.exists(path) and os.path.samestat(os.stat(path), os.fstat(users)):
+                return directory, users
+            os.close(users)
+
+
 def runtime_directory(instance: str) -> Path:
-    """This node's directory for the sockets and locks of a service instance, made if needed.
+    """This node's directory for the socket and locks of a service instance, made if needed.
 
     Short, because the path of a unix socket has at most 108 bytes.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from raytes.errors import InputFailed, InvalidMounts, SystemFault
+from raytes.errors import DiskFull, InputFailed, InvalidMounts, SystemFault
 from raytes.models import TesExecutor
 from raytes.runner.beneath import Namespace, Outside
 from raytes.runner.mounts import Bind, MountPlan, normal
@@ -65,10 +65,8 @@ def written_streams(executor: TesExecutor, plan: MountPlan) -> list[Bind]:
 
 def unwritable(error: OSError) -> SystemFault:
     """The fault for a stream's file that can't be written."""
-    fault = SystemFault(f"an executor's stdout or stderr can't be written on the node: {error}")
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        fault.failure_reason = "disk_full"
-    return fault
+    kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else SystemFault
+    return kind(f"an executor's stdout or stderr can't be written on the node: {error}")
 
 
 def _stdin(path: str, visible: Sequence[Bind]) -> Path:

@@ -15,7 +15,7 @@ from raytes.errors import Canceled, MissingOutput, RaytesError, SystemFault
 from raytes.models import TesExecutor, TesState, TesTask
 from raytes.runner.beneath import Namespace
 from raytes.runner.control import Control
-from raytes.runner.executor import Execution, Limits, Result, Sandbox
+from raytes.runner.executor import Execution, Limits, Result, Sandbox, remove_container
 from raytes.runner.image_files import ImageFiles, InImageOutputs
 from raytes.runner.images import require_image
 from raytes.runner.inputs import find_originals, make_directories, stage_in
@@ -24,7 +24,7 @@ from raytes.runner.outputs import find_output, store_output
 from raytes.runner.owner import lock_of, owned_directory
 from raytes.runner.podman import Engine, Image
 from raytes.runner.report import Report, Send
-from raytes.runner.service import PodmanService, runtime_directory
+from raytes.runner.service import PodmanService
 from raytes.runner.stdio import open_streams, written_streams
 from raytes.runner.sweep import instance_directory, remove_tree, unshare
 from raytes.storage import Storage
@@ -112,10 +112,10 @@ class _Attempt:
     def _pull_images(self) -> dict[str, Image]:
         images: dict[str, Image] = {}
         policy = self._node.settings.pull_policy
-        locks = runtime_directory(self._node.instance)
+        locks = instance_directory(self._node.settings, self._node.instance)
         for name in dict.fromkeys(executor.image for executor in self._task.executors):
             self._control.check()
-            images[name] = require_image(self._engine, name, policy, locks, self._control.stop)
+            images[name] = require_image(self._engine, name, policy, locks, self._control)
         digests = " ".join(f"{name}@{image.digest}" for name, image in images.items())
         self._report.metadata(images=digests)
         return images
@@ -171,7 +171,8 @@ class _Attempt:
                     result = execution.run()
                     in_image.take(execution.container)
                 finally:
-                    execution.remove()
+                    # By a service that has been started again, if it was this that failed.
+                    remove_container(self._node.podman.engine(), execution.container)
             streams = [*others, *written]
             failure = self._judge(number, executor, result)
             if failure is not None:

@@ -105,7 +105,10 @@ class LocalPublisher:
                     stored.append(Stored(entry.relative, url, size))
             except OSError as error:
                 raise _output_failed(url, error) from error
-        self._flush_directories()
+        try:
+            self._flush_directories()
+        except OSError as error:
+            raise _output_failed(self._url, error) from error
         return stored
 
     def _make_directory(self, entry: Entry) -> None:

@@ -35,14 +35,14 @@ from raytes.storage.urls import shown
 _RANGE = 8 * 2**20
 """Bytes asked for at once; a larger object is fetched in several requests at the same time."""
 
-_PART = 16 * 2**20
+_PART = 8 * 2**20
 """Bytes of one part of an upload (S3 wants 5 MiB or more), and of the largest in one piece."""
 
 _MOST_PARTS = 10_000  # of one upload; S3's limit
 
 _RANGES_AT_ONCE = 8
 _BODIES_AT_ONCE = 4
-"""Bodies of more than `_SMALL` bytes in memory at once, of all files that are being uploaded."""
+"""Bodies of more than `_SMALL` bytes in memory at once, of all files that are uploaded."""
 
 _SMALL = 2**20
 

@@ -1,7 +1,6 @@
 """Files over http and https: GET for inputs, PUT for outputs."""
 
 import contextlib
-import os
 import socket
 import weakref
 from collections.abc import AsyncIterator
@@ -10,7 +9,6 @@ from typing import Any
 from urllib.parse import urljoin
 
 import aiohttp
-from aiohttp.typedefs import LooseHeaders
 from fsspec.asyn import get_loop
 from fsspec.implementations.http import HTTPFileSystem
 from yarl import URL
@@ -79,11 +77,9 @@ class WebStore:
 
     async def put(self, source: Path, path: str) -> None:
         async def attempt() -> None:
-            with source.open("rb") as body:
-                length = {"Content-Length": str(os.fstat(body.fileno()).st_size)}
-                async with self._asked("PUT", path, data=body, headers=length) as answer:
-                    if not answer.ok:
-                        raise _refusal(answer)
+            async with self._asked("PUT", path, source) as answer:
+                if not answer.ok:
+                    raise _refusal(answer)
 
         await retrying(attempt, fault_of)
 
@@ -92,39 +88,43 @@ class WebStore:
 
     @contextlib.asynccontextmanager
     async def _asked(
-        self, method: str, url: str, *, headers: LooseHeaders = (), data: Any = None
+        self, method: str, url: str, source: Path | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The answer, after redirects: each is judged like a URL that a task wrote itself."""
         for _ in range(_MOST_REDIRECTS):
-            async with self._hop(method, url, headers, data) as answer:
+            async with self._hop(method, url, source) as answer:
                 if answer.status not in {301, 302, 303, 307, 308}:
                     yield answer
                     return
-                if method == "PUT" and answer.status not in {307, 308}:
-                    raise of_status(answer.status)
+                if source is not None and answer.status not in {307, 308}:
+                    raise of_status(answer.status)  # the others ask for a GET
                 url = urljoin(url, answer.headers.get("Location", ""))
-            if data is not None:
-                data.seek(0)
         raise Fault(f"it was redirected more than {_MOST_REDIRECTS} times")
 
-    def _hop(
-        self, method: str, url: str, headers: LooseHeaders, data: Any
-    ) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        try:
-            self._policy.locate(url)
-        except ForbiddenURL as error:
-            raise Forbidden(str(error)) from None
+    @contextlib.asynccontextmanager
+    async def _hop(
+        self, method: str, url: str, source: Path | None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        self._judge(url)
         # Credentials of a section don't follow a redirect that leaves it.
         own = self._section is not None and urls.longest_prefix(url, [self._section]) is not None
         options = dict(self._request) if own else {}
-        return self._session(own, guarded=not self._policy.is_granted(url)).request(
-            method,
-            URL(url, encoded=url.isascii() and " " not in url),
-            data=data,
-            headers=_AS_IT_IS | dict(options.pop("headers", {})) | dict(headers),
-            allow_redirects=False,
-            **options,
-        )
+        options["headers"] = _AS_IT_IS | options.get("headers", {})
+        session = self._session(own, guarded=not self._policy.is_granted(url))
+        literal = URL(url, encoded=url.isascii() and " " not in url)
+        with source.open("rb") if source else contextlib.nullcontext() as body:
+            async with session.request(
+                method, literal, data=body, allow_redirects=False, **options
+            ) as answer:
+                yield answer
+
+    def _judge(self, url: str) -> None:
+        try:
+            scheme = self._policy.locate(url).scheme
+        except ForbiddenURL as error:
+            raise Forbidden(str(error)) from None
+        if scheme not in urls.WEB:
+            raise Forbidden(f"it was redirected to {urls.shown(url)}")
 
     def _session(self, own: bool, *, guarded: bool) -> aiohttp.ClientSession:
         session = self._sessions.get((own, guarded))

@@ -5,8 +5,10 @@ between any two statements, it goes on from there.
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,6 +32,8 @@ NAME = "store"
 """The actor's name; its namespace is the name of the service."""
 
 _CANCEL_PATIENCE_S = 2.0
+_REPLACE_WITHIN_S = 10.0
+_REPLACE_EVERY_S = 0.1
 
 logger = logging.getLogger(__name__)
 
@@ -121,11 +125,22 @@ class Store:
         return asyncio.wrap_future(self._writer.submit(change))
 
 
-def start(settings: Settings, identity: Identity) -> Any:
-    """Create the store of this service on the node that serves; its actor handle.
+def replace(settings: Settings, identity: Identity) -> Any:
+    """Start the service's store on the node that serves, in place of one that is left from
+    a `serve` which was killed; its actor handle. The service's namespace must be joined."""
+    deadline = time.monotonic() + _REPLACE_WITHIN_S
+    while True:
+        with contextlib.suppress(ValueError):
+            ray.kill(ray.get_actor(NAME))
+        try:
+            return _start(settings, identity)
+        except ValueError:  # Ray takes a moment to forget the name
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_REPLACE_EVERY_S)
 
-    It is to be called on that node, with the service's namespace joined.
-    """
+
+def _start(settings: Settings, identity: Identity) -> Any:
     return (
         ray.remote(Store)
         .options(

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, text
+from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
 from sqlalchemy.exc import OperationalError
 
 from raytes.errors import RaytesError
@@ -57,6 +57,20 @@ def open_for_writing(path: Path) -> Engine:
 def open_for_reading(path: Path) -> Engine:
     """An engine that can't change anything, for as many readers as there are."""
     return _engine(path, "BEGIN", ("PRAGMA query_only=1",))
+
+
+def recall(path: Path) -> dict[str, str]:
+    """The facts about the service in a database; none if there is no database yet."""
+    if not path.exists():
+        return {}
+    engine = open_for_reading(path)
+    try:
+        with engine.connect() as connection:
+            if not inspect(connection).has_table(schema.service.name):
+                return {}
+            return {row.key: row.value for row in connection.execute(select(schema.service))}
+    finally:
+        engine.dispose()
 
 
 def _engine(path: Path, begin_with: str, pragmas: tuple[str, ...]) -> Engine:
@@ -158,8 +172,3 @@ class Writer:
         except OperationalError as error:
             logger.exception("the database could not be written")
             raise DatabaseUnavailable(f"the database can't be written: {error.orig}") from error
-
-
-def ping(connection: Connection) -> None:
-    """A change that changes nothing: resolves when all before it is on disk."""
-    connection.execute(text("SELECT 1"))

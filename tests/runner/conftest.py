@@ -20,6 +20,7 @@ from raytes.runner.service import PodmanService
 from raytes.runner.task import Node, run_attempt
 from raytes.storage import Storage
 from tests.images import Images
+from tests.runner.registry import Registry
 
 
 @dataclass
@@ -110,7 +111,7 @@ class Bench:
 
     def scratch(self) -> list[str]:
         directory = self.node.settings.scratch / self.node.instance
-        return sorted(one.name for one in directory.iterdir() if one.name != "sweep.lock")
+        return sorted(one.name for one in directory.iterdir() if one.suffix != ".lock")
 
     def _with(self, settings: dict[str, Any]) -> Node:
         if not settings:
@@ -122,8 +123,42 @@ class Bench:
         )  # fmt: skip
 
 
+@dataclass
+class Registries:
+    """Registries that the node's Podman trusts, one open and one that asks who it is."""
+
+    open: Registry
+    private: Registry
+    auth_file: Path
+
+
 @pytest.fixture(scope="session")
-def node(tmp_path_factory: pytest.TempPathFactory, podman_images: Images) -> Iterator[Node]:
+def registries(
+    tmp_path_factory: pytest.TempPathFactory, podman_images: Images
+) -> Iterator[Registries]:
+    directory = tmp_path_factory.mktemp("registries")
+    found = Registries(
+        Registry(directory / "open"),
+        Registry(directory / "private", user="somebody:secret"),
+        directory / "config.json",
+    )
+    both = (found.open, found.private)
+    trust = "".join(f'[[registry]]\nlocation = "{one.address}"\ninsecure = true\n' for one in both)
+    (directory / "registries.conf").write_text(trust)
+    found.auth_file.write_text("{}")
+    with pytest.MonkeyPatch.context() as patch:
+        # Before the node's Podman service starts: it reads them from its environment.
+        patch.setenv("CONTAINERS_REGISTRIES_CONF", str(directory / "registries.conf"))
+        patch.setenv("DOCKER_CONFIG", str(directory))
+        yield found
+    for one in both:
+        one.close()
+
+
+@pytest.fixture(scope="session")
+def node(
+    tmp_path_factory: pytest.TempPathFactory, podman_images: Images, registries: Registries
+) -> Iterator[Node]:
     state = tmp_path_factory.mktemp("node")
     settings = Settings(state_dir=state, network="none", default_ram_gb=0.25)
     settings.local_root[0].path.mkdir()

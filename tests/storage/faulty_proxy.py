@@ -1,5 +1,6 @@
-"""An HTTP server in front of another that misbehaves on demand."""
+"""An HTTP server, in front of another or with files of its own, that misbehaves on demand."""
 
+import hashlib
 import http.client
 import socket
 import struct
@@ -15,17 +16,19 @@ _OWN = {"connection", "transfer-encoding", "content-length", "date", "server"}
 
 
 class FaultyProxy(ThreadingHTTPServer):
-    """Passes requests on; for each entry of `faults` one request fares otherwise: a number is
-    the status it gets, a URL where it is redirected to, `reset` breaks the connection,
-    `truncate` ends the body early, and `hang` never answers.
+    """Passes requests on (or keeps what is PUT there, if there is nowhere to pass them); for
+    each entry of `faults` one request fares otherwise: a number is the status it gets, a URL
+    where it is redirected to, `reset` breaks the connection, `truncate` ends the body early,
+    and `hang` never answers.
     """
 
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, upstream: str) -> None:
+    def __init__(self, upstream: str | None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.upstream = urlsplit(upstream)
+        self.upstream = upstream and urlsplit(upstream)
+        self.files: dict[str, bytes] = {}
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.faults: deque[int | str] = deque()
         self.requests: list[str] = []
@@ -38,7 +41,7 @@ class FaultyProxy(ThreadingHTTPServer):
 
 
 @contextmanager
-def faulty_proxy(upstream: str) -> Iterator[FaultyProxy]:
+def faulty_proxy(upstream: str | None = None) -> Iterator[FaultyProxy]:
     proxy = FaultyProxy(upstream)
     thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -71,11 +74,14 @@ class _Handler(BaseHTTPRequestHandler):
                 self.server.hanging.set()
                 self.server.released.wait()
                 self._reset()
-            case _:
+            case _ if self.server.upstream:
                 self._pass_on(body, truncated=fault == "truncate")
+            case _:
+                self._serve_file(body, truncated=fault == "truncate")
 
     def _pass_on(self, body: bytes, *, truncated: bool) -> None:
         upstream = self.server.upstream
+        assert upstream
         assert upstream.hostname
         connection = http.client.HTTPConnection(upstream.hostname, upstream.port)
         connection.request(self.command, self.path, body, dict(self.headers))
@@ -85,19 +91,32 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             headers.append(("Content-Length", answer.getheader("Content-Length") or "0"))
             self._answer(answer.status, headers, None)
-        elif truncated:
-            self._answer(answer.status, headers, data, sent=len(data) // 2)
-            self._reset()
         else:
-            self._answer(answer.status, headers, data)
+            self._answer(answer.status, headers, data, truncated=truncated)
         connection.close()
+
+    def _serve_file(self, body: bytes, *, truncated: bool) -> None:
+        path = self.path.partition("?")[0]
+        if self.command == "PUT":
+            self.server.files[path] = body
+            self._answer(201, [], b"")
+        elif path not in self.server.files:
+            self._answer(404, [], b"")
+        else:
+            data = self.server.files[path]
+            tag = ("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
+            if self.command == "HEAD":
+                self._answer(200, [tag, ("Content-Length", str(len(data)))], None)
+            else:
+                self._answer(200, [tag], data, truncated=truncated)
 
     def _answer(
         self,
         status: int,
         headers: list[tuple[str, str]],
         body: bytes | None,
-        sent: int | None = None,
+        *,
+        truncated: bool = False,
     ) -> None:
         self.send_response(status)
         for name, value in headers:
@@ -106,8 +125,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if body is not None:
-            self.wfile.write(body[:sent])
+            self.wfile.write(body[: len(body) // 2] if truncated else body)
             self.wfile.flush()
+        if truncated:
+            self._reset()
 
     def _reset(self) -> None:
         linger = struct.pack("ii", 1, 0)

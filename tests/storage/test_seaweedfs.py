@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,7 +45,8 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     servers = ("master", "volume", "filer", "s3")
     ports = {f"{server}.port.grpc": free_port() for server in servers}
     ports |= {f"{server}.port": free_port() for server in servers[:3]}
-    command = ["weed", "server", f"-dir={directory}", "-ip=127.0.0.1", "-volume.max=50", "-s3"]
+    weed = Path(sys.executable).with_name("weed")
+    command = [str(weed), "server", f"-dir={directory}", "-ip=127.0.0.1", "-volume.max=50", "-s3"]
     command += [f"-s3.port={port}", f"-s3.config={config}"]
     command += [f"-{name}={number}" for name, number in ports.items()]
     with running(command, port) as server:

@@ -1,0 +1,5 @@
+"""`python -m raytes`: the command line."""
+
+from raytes.cli import main
+
+main()

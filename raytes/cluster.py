@@ -1,0 +1,105 @@
+"""The Ray that a service runs on: one of its own, or a cluster that it joins."""
+
+import contextlib
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from raytes.config import Settings
+from raytes.errors import RaytesError
+
+# Runners pass no large objects: what Ray keeps for these is taken from the tasks' memory.
+_OBJECT_STORE_BYTES = 100 * 2**20
+
+_CLAIM = "serve"
+_CLAIM_WITHIN_S = 10.0
+_CLAIM_EVERY_S = 0.2
+
+_OPEN_CLUSTER = """\
+WARNING: this Ray cluster asks nobody for a token. Whoever reaches its ports, the containers
+of tasks included, can run any code on all its nodes. Start it with RAY_AUTH_MODE=token
+(docs/how-to/cluster.md says how)."""
+
+
+class NameTaken(RaytesError):
+    """A service of the same name is being served on the cluster."""
+
+    failure_reason = "name_taken"
+
+
+@contextlib.contextmanager
+def own_ray(settings: Settings, directory: Path) -> Iterator[None]:
+    """A Ray on this machine that starts and ends with the service.
+
+    Parameters:
+        directory: where its sockets and logs go; a short path.
+    """
+    ray.init(
+        address="local",
+        namespace=settings.name,
+        include_dashboard=False,
+        logging_level=logging.WARNING,
+        log_to_driver=False,
+        object_store_memory=_OBJECT_STORE_BYTES,
+        _temp_dir=str(directory),
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def joined_ray(settings: Settings) -> Iterator[None]:
+    """A connection to the cluster that RAY_ADDRESS names, with the service's name claimed.
+
+    Raises:
+        NameTaken: a service of that name is being served there.
+    """
+    variables = {name: value for name, value in os.environ.items() if name.startswith("RAY_SERVE_")}
+    ray.init(
+        namespace=settings.name,
+        runtime_env={"env_vars": variables},
+        logging_level=logging.WARNING,
+        log_to_driver=False,
+    )
+    try:
+        if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
+            print(_OPEN_CLUSTER, file=sys.stderr, flush=True)
+        claim = _claim_name(settings.name)
+        yield
+        ray.kill(claim)
+    finally:
+        ray.shutdown()
+
+
+class _Claim:
+    """Lives as long as the process that serves, because Ray ends it with its owner."""
+
+    def held(self) -> bool:
+        return True
+
+
+def _claim_name(name: str) -> Any:
+    """Claim the service's name on the cluster. Ray takes a moment to notice that the last
+    one who had it was killed."""
+    deadline = time.monotonic() + _CLAIM_WITHIN_S
+    while True:
+        try:
+            claim: Any = ray.remote(_Claim).options(name=_CLAIM, num_cpus=0).remote()
+            ray.get(claim.held.remote())
+        except ValueError:
+            if time.monotonic() > deadline:
+                raise NameTaken(
+                    f"a service named {name} is being served on this cluster: stop it, or "
+                    "choose another name with --name"
+                ) from None
+            time.sleep(_CLAIM_EVERY_S)
+        else:
+            return claim

@@ -1,0 +1,71 @@
+"""What dies while a task runs, and what becomes of the task."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from raytes.attempt import Update
+from raytes.models import TesState
+from raytes.runner.service import runtime_directory
+from tests.runner.conftest import Attempt, Bench
+
+
+def during(bench: Bench, accident: Callable[[dict[str, Any]], None]) -> Attempt:
+    """Run a task that would take long, with an accident as soon as its container writes."""
+
+    def said(update: Update) -> None:
+        if update.state is None and any(tails.stdout for tails in update.tails.values()):
+            accident(bench.containers()[0])
+
+    return bench.run({"executors": [bench.executor("echo up; sleep 600")]}, said=said)
+
+
+def test_a_container_that_is_killed_from_outside_has_failed(bench: Bench) -> None:
+    attempt = during(bench, lambda container: podman("kill", container["Id"]))
+    assert attempt.state is TesState.EXECUTOR_ERROR
+    assert attempt.exit_codes == [137]
+    assert attempt.failure_reason == "executor_error"
+    assert "SIGKILL" in attempt.system_logs
+
+
+def test_a_container_that_is_removed_from_outside_was_killed_or_is_lost(bench: Bench) -> None:
+    attempt = during(bench, lambda container: podman("rm", "--force", "--time=0", container["Id"]))
+    # Whether Podman can still tell the exit code is a race that it has with itself.
+    assert (attempt.state, attempt.failure_reason, attempt.last.retry) in (
+        (TesState.EXECUTOR_ERROR, "executor_error", False),
+        (TesState.SYSTEM_ERROR, "container_lost", True),
+    )
+
+
+def test_a_task_whose_podman_service_dies_is_tried_again(bench: Bench) -> None:
+    attempt = during(bench, lambda container: kill_service(bench))
+    assert attempt.state is TesState.SYSTEM_ERROR
+    assert attempt.failure_reason == "podman_unavailable"
+    assert attempt.last.retry
+    assert bench.sh("echo again").stdout() == "again\n"
+
+
+def test_a_task_whose_conmon_dies_is_tried_again(bench: Bench) -> None:
+    def kill_conmon(container: dict[str, Any]) -> None:
+        found = podman("inspect", "--format={{.State.ConmonPid}}", container["Id"])
+        os.kill(int(found), signal.SIGKILL)
+
+    attempt = during(bench, kill_conmon)
+    assert attempt.state is TesState.SYSTEM_ERROR
+    assert attempt.failure_reason == "container_lost"
+    assert attempt.last.retry
+
+
+def podman(*arguments: str) -> str:
+    return subprocess.run(["podman", *arguments], check=True, text=True, capture_output=True).stdout
+
+
+def kill_service(bench: Bench) -> None:
+    socket = str(runtime_directory(bench.node.instance) / "podman.sock").encode()
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        line = entry.read_bytes() if entry.exists() else b""
+        if line.startswith(b"podman\0system\0service") and socket in line:
+            os.kill(int(entry.parent.name), signal.SIGKILL)

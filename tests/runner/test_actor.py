@@ -1,0 +1,112 @@
+"""The runner on Ray."""
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from raytes import ids
+from raytes.attempt import Assignment, Update
+from raytes.config import Settings
+from raytes.models import TesState, TesTask
+from raytes.runner.actor import Runner
+from tests.images import Images
+
+
+class Store:
+    """Keeps what a runner reports."""
+
+    def __init__(self) -> None:
+        self._updates: list[Update] = []
+
+    def report(self, updates: list[Update]) -> None:
+        self._updates += updates
+
+    def updates(self) -> list[Update]:
+        return self._updates
+
+
+@pytest.fixture(scope="module")
+def cluster(podman_images: Images) -> Iterator[None]:
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def store(cluster: None) -> Iterator[Any]:
+    store = ray.remote(Store).options(name="store", num_cpus=0).remote()
+    yield store
+    ray.kill(store)
+
+
+@pytest.fixture
+def runner(store: Any, tmp_path: Path) -> Iterator[Any]:
+    settings = Settings(state_dir=tmp_path, network="none", default_ram_gb=0.1)
+    runner = (
+        ray.remote(Runner)
+        .options(max_concurrency=4, num_cpus=1)
+        .remote(settings, uuid.uuid4().hex, "runner-1", "store", "shape")
+    )
+    yield runner
+    ray.kill(runner)
+
+
+def assignment(images: Images, *command: str) -> Assignment:
+    task = {"executors": [{"image": images.busybox, "command": list(command)}]}
+    return Assignment(ids.mint(), 1, TesTask.model_validate(task))
+
+
+def until_running(store: Any, one: Assignment) -> None:
+    deadline = time.monotonic() + 60
+    running = threading.Event()
+    while not running.is_set():
+        assert time.monotonic() < deadline
+        updates = ray.get(store.updates.remote())
+        if any((u.task_id, u.state) == (one.task_id, TesState.RUNNING) for u in updates):
+            running.set()
+
+
+def test_a_runner_runs_tasks_and_reports_to_the_store(
+    runner: Any, store: Any, podman_images: Images
+) -> None:
+    one = assignment(podman_images, "echo", "hello")
+    last = ray.get(runner.run.remote(one))
+    assert last.state is TesState.COMPLETE
+    assert last.tails[0].stdout == "hello\n"
+    until_running(store, one)
+    assert ray.get(runner.run.remote(one)) == last
+    info = ray.get(runner.describe.remote())
+    assert (info.runner_id, info.shape, info.current) == ("runner-1", "shape", None)
+    assert info.node_id == ray.nodes()[0]["NodeID"]
+
+
+def test_a_cancelled_attempt_gives_everyone_who_asked_the_same_end(
+    runner: Any, store: Any, podman_images: Images
+) -> None:
+    one = assignment(podman_images, "sleep", "600")
+    first = runner.run.remote(one)
+    until_running(store, one)
+    second = runner.run.remote(one)
+    assert ray.get(runner.describe.remote()).current == (one.task_id, 1)
+    ray.get(runner.cancel.remote(one.task_id, 2))  # another attempt: nothing happens
+    ray.get(runner.cancel.remote(one.task_id, 1))
+    ends = ray.get([first, second])
+    assert ends[0] == ends[1]
+    assert ends[0].state is TesState.CANCELED
+
+
+def test_a_runner_that_is_stopped_gives_its_task_back(
+    runner: Any, store: Any, podman_images: Images
+) -> None:
+    one = assignment(podman_images, "sleep", "600")
+    running = runner.run.remote(one)
+    until_running(store, one)
+    ray.get(runner.stop.remote())
+    last = ray.get(running)
+    assert (last.state, last.retry) == (TesState.QUEUED, True)

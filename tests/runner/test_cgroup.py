@@ -1,0 +1,31 @@
+from pathlib import Path
+
+from raytes.runner.cgroup import Cgroup, Usage
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_version_2_is_read(tmp_path: Path) -> None:
+    write(tmp_path / "proc/7/cgroup", "0::/libpod/c\n")
+    group = tmp_path / "cgroup/libpod/c"
+    write(group / "memory.events", "low 0\noom 3\noom_kill 2\n")
+    write(group / "memory.peak", "4096\n")
+    write(group / "cpu.stat", "usage_usec 1500000\nuser_usec 1\n")
+    usage = Cgroup(7, tmp_path / "proc", tmp_path / "cgroup").usage()
+    assert usage == Usage(memory_kills=2, peak_memory=4096, cpu_seconds=1.5)
+
+
+def test_version_1_and_hybrid_are_read(tmp_path: Path) -> None:
+    write(tmp_path / "proc/7/cgroup", "4:memory:/c\n2:cpu,cpuacct:/c\n0::/\n")
+    write(tmp_path / "cgroup/memory/c/memory.oom_control", "under_oom 0\noom_kill 1\n")
+    write(tmp_path / "cgroup/memory/c/memory.max_usage_in_bytes", "8192\n")
+    write(tmp_path / "cgroup/cpuacct/c/cpuacct.usage", "250000000\n")
+    usage = Cgroup(7, tmp_path / "proc", tmp_path / "cgroup").usage()
+    assert usage == Usage(memory_kills=1, peak_memory=8192, cpu_seconds=0.25)
+
+
+def test_what_is_gone_is_not_known(tmp_path: Path) -> None:
+    assert Cgroup(7, tmp_path / "proc", tmp_path / "cgroup").usage() == Usage()

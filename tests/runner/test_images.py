@@ -1,0 +1,130 @@
+"""Images from a registry, by policy."""
+
+import base64
+import json
+import subprocess
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from raytes.models import TesState
+from raytes.runner.control import Control
+from raytes.runner.images import qualified
+from tests.runner.conftest import Attempt, Bench, Registries
+
+
+@pytest.fixture(autouse=True)
+def _no_image_stays(registries: Registries) -> Iterator[None]:
+    yield
+    for registry in (registries.open, registries.private):
+        registry.faults = 0
+        for key in registry.images:
+            name = f"{registry.address}/{':'.join(key.rsplit('/', 1))}"
+            subprocess.run(["podman", "rmi", "--force", name], capture_output=True)
+
+
+def run(bench: Bench, image: str, **settings: object) -> Attempt:
+    return bench.run({"executors": [{"image": image, "command": ["true"]}]}, **settings)
+
+
+def test_an_image_is_pulled_and_its_digest_is_in_the_log(
+    bench: Bench, registries: Registries
+) -> None:
+    image = registries.open.add(bench.images.busybox, "lab/busybox", "v1")
+    attempt = run(bench, image)
+    assert attempt.state is TesState.COMPLETE, attempt.system_logs
+    assert f"{image}@sha256:" in (attempt.log.metadata or {})["images"]
+
+
+def test_a_missing_image_is_pulled_once_and_always_means_each_time(
+    bench: Bench, registries: Registries
+) -> None:
+    image = registries.open.add(bench.images.busybox, "lab/once", "v1")
+    run(bench, image)
+    served = registries.open.manifests_served
+    run(bench, image)
+    assert registries.open.manifests_served == served
+    run(bench, image, pull_policy="always")
+    assert registries.open.manifests_served > served
+
+
+def test_tasks_that_want_an_image_at_the_same_moment_pull_it_once(
+    bench: Bench, registries: Registries
+) -> None:
+    image = registries.open.add(bench.images.busybox, "lab/together", "v1")
+    before = registries.open.manifests_served
+    run(bench, image)
+    for_one = registries.open.manifests_served - before
+    subprocess.run(["podman", "rmi", "--force", image], check=True, capture_output=True)
+    attempts: list[Attempt] = []
+    threads = [
+        threading.Thread(target=lambda: attempts.append(run(bench, image))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [attempt.state for attempt in attempts] == [TesState.COMPLETE] * 4
+    assert registries.open.manifests_served - before == 2 * for_one
+
+
+def test_a_missing_tag_is_said_in_the_registry_s_words(
+    bench: Bench, registries: Registries
+) -> None:
+    registries.open.add(bench.images.busybox, "lab/tagged", "v1")
+    image = f"{registries.open.address}/lab/tagged:v2"
+    attempt = run(bench, image)
+    assert attempt.state is TesState.SYSTEM_ERROR
+    assert attempt.failure_reason == "image_pull"
+    assert not attempt.last.retry
+    assert image in attempt.system_logs
+    assert "manifest unknown" in attempt.system_logs
+
+
+def test_a_fault_that_passes_is_no_failure(
+    bench: Bench, registries: Registries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raytes.runner.images._FIRST_DELAY", 0.01)
+    image = registries.open.add(bench.images.busybox, "lab/flaky", "v1")
+    registries.open.faults = 2
+    assert run(bench, image).state is TesState.COMPLETE
+
+
+def test_a_private_registry_is_asked_with_the_node_s_credentials(
+    bench: Bench, registries: Registries
+) -> None:
+    image = registries.private.add(bench.images.busybox, "lab/private", "v1")
+    refused = run(bench, image)
+    assert refused.failure_reason == "image_pull"
+    assert not refused.last.retry
+    credentials = base64.b64encode(registries.private.user.encode()).decode()
+    auths = {"auths": {registries.private.address: {"auth": credentials}}}
+    registries.auth_file.write_text(json.dumps(auths))
+    assert run(bench, image).state is TesState.COMPLETE
+
+
+def test_a_pull_can_be_cancelled(bench: Bench, registries: Registries) -> None:
+    image = registries.open.add(bench.images.busybox, "lab/slow", "v1")
+    registries.open.faults = 1000
+    control = Control()
+    canceller = threading.Timer(0.3, control.cancel)
+    canceller.start()
+    attempt = bench.run({"executors": [{"image": image, "command": ["true"]}]}, control=control)
+    canceller.join()
+    assert attempt.state is TesState.CANCELED
+
+
+@pytest.mark.parametrize(
+    ("name", "full"),
+    [
+        ("ubuntu", "docker.io/library/ubuntu"),
+        ("ubuntu:20.04", "docker.io/library/ubuntu:20.04"),
+        ("biocontainers/samtools:1", "docker.io/biocontainers/samtools:1"),
+        ("quay.io/a/b", "quay.io/a/b"),
+        ("host:5000/a", "host:5000/a"),
+        ("localhost/a", "localhost/a"),
+    ],
+)
+def test_a_short_name_is_docker_hub_s(name: str, full: str) -> None:
+    assert qualified(name) == full

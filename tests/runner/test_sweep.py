@@ -1,0 +1,64 @@
+"""What dead runners left, and what living ones still use."""
+
+import uuid
+
+import pytest
+
+from raytes.runner.owner import lock_of, owned_directory
+from raytes.runner.sweep import instance_directory, sweep
+from raytes.runner.task import Node
+from tests.images import Images
+
+
+@pytest.fixture
+def own(node: Node) -> Node:
+    """The node for a service instance of its own."""
+    return Node(
+        node.name, node.settings, uuid.uuid4().hex, node.podman, node.storage, node.image_files
+    )
+
+
+def start_container(node: Node, image: str, owner: str) -> str:
+    engine = node.podman.engine()
+    container, _ = engine.create(
+        {
+            "image": image,
+            "command": ["sleep", "600"],
+            "entrypoint": [],
+            "netns": {"nsmode": "none"},
+            "labels": {
+                "raytes.instance": node.instance,
+                "raytes.owner": owner,
+                "raytes.task": "the-task",
+            },
+        }
+    )
+    engine.start(container)
+    return container
+
+
+def test_what_has_an_owner_stays_and_what_has_none_goes(own: Node, podman_images: Images) -> None:
+    directory = instance_directory(own.settings, own.instance)
+    engine = own.podman.engine()
+    with owned_directory(directory, "living") as living:
+        with owned_directory(directory, "dead") as dead:
+            (dead / "mounts").mkdir()
+            start_container(own, podman_images.busybox, str(lock_of(dead)))
+        kept = start_container(own, podman_images.busybox, str(lock_of(living)))
+        removed = sweep(own.settings, own.instance)
+        assert any("the-task" in line for line in removed)
+        assert not dead.exists()
+        assert living.exists()
+        left = engine.containers([f"raytes.instance={own.instance}"])
+        assert [one["Id"] for one in left] == [kept]
+    sweep(own.settings, own.instance)
+    assert engine.containers([f"raytes.instance={own.instance}"]) == []
+    assert not living.exists()
+
+
+def test_another_service_s_containers_are_let_alone(
+    own: Node, node: Node, podman_images: Images
+) -> None:
+    container = start_container(own, podman_images.busybox, "/no/such/lock")
+    assert sweep(node.settings, node.instance) == []
+    own.podman.engine().remove(container)

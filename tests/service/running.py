@@ -1,0 +1,130 @@
+"""A `raytes serve` of the tests' own, started and stopped as a person would."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from raytes.client import Client
+from raytes.models import TesState, TesTask
+from raytes.store.database import recall
+from raytes.views import View
+
+_UP_WITHIN_S = 120
+
+
+class Service:
+    """One service and its state directory; it can be stopped and started again."""
+
+    def __init__(self, state_dir: Path, image: str, **environment: str) -> None:
+        self.state_dir = state_dir
+        self.files = state_dir / "files"
+        self.image = image
+        self.environment = environment
+        self.url = ""
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self) -> "Service":
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "raytes", "serve", "--port", "0"],
+            env={**os.environ, "RAYTES_STATE_DIR": str(self.state_dir), **self.environment},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        found = re.search(r"serving at (http://\S+)", line)
+        assert found, f"`raytes serve` said {line!r}"
+        self.url = found[1]
+        return self
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        """Send a signal and wait for the end; the exit code."""
+        if self.process is None:
+            return 0
+        self.process.send_signal(number)
+        code = self.process.wait(timeout=60)
+        self.process = None
+        return code
+
+    def containers(self) -> list[str]:
+        """The containers of this service that aren't gone."""
+        instance = recall(self.state_dir / "raytes.db")["instance"]
+        return containers(f"raytes.instance={instance}")
+
+    @property
+    def client(self) -> Client:
+        return Client(self.url)
+
+    def post(self, body: bytes | str, content_type: str = "application/json") -> httpx.Response:
+        headers = {"Content-Type": content_type}
+        return httpx.post(f"{self.url}/tasks", content=body, headers=headers)
+
+    def executor(self, *command: str, **fields: Any) -> dict[str, Any]:
+        return {"image": self.image, "command": list(command), **fields}
+
+    def submit(self, *command: str, **fields: Any) -> str:
+        """Submit a task of one executor."""
+        return self.client.create({"executors": [self.executor(*command)], **fields})
+
+    def run(self, *command: str, **fields: Any) -> TesTask:
+        """Run a task of one executor to its end."""
+        return self.finish(self.submit(*command, **fields))
+
+    def run_task(self, **document: Any) -> TesTask:
+        return self.finish(self.client.create(document))
+
+    def finish(self, task_id: str) -> TesTask:
+        """Wait for the end of a task; the task in full."""
+        with self.client as client:
+            client.wait(task_id, timeout=120)
+            return client.get(task_id, View.FULL)
+
+    def await_state(self, task_id: str, *states: TesState) -> TesTask:
+        """Wait until a task is in one of some states; the task in full."""
+        deadline = time.monotonic() + 60
+        with self.client as client:
+            while True:
+                task = client.get(task_id, View.FULL)
+                if task.state in states:
+                    return task
+                assert time.monotonic() < deadline, f"{task_id} stays {task.state}"
+                time.sleep(0.02)
+
+    def await_stdout(self, task_id: str, text: str) -> TesTask:
+        """Wait until a task's first executor has said something."""
+        deadline = time.monotonic() + 60
+        with self.client as client:
+            while True:
+                task = client.get(task_id, View.FULL)
+                if (
+                    task.logs
+                    and task.logs[-1].logs
+                    and text in (task.logs[-1].logs[0].stdout or "")
+                ):
+                    return task
+                assert time.monotonic() < deadline, f"{task_id} never says {text!r}"
+                time.sleep(0.02)
+
+
+def containers(label: str) -> list[str]:
+    """The containers with a label that aren't gone."""
+    listed = subprocess.run(
+        ["podman", "ps", "--all", "--quiet", "--filter", f"label={label}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return listed.stdout.split()
+
+
+def processes(part: str) -> list[str]:
+    """The command lines of the processes that have `part` in theirs."""
+    found = subprocess.run(["pgrep", "--list-full", "--full", part], capture_output=True, text=True)
+    return [line for line in found.stdout.splitlines() if "pgrep" not in line]

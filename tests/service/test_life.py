@@ -1,0 +1,106 @@
+"""A service's start, stop and restart, and what it leaves behind: nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from raytes.models import TesState
+from raytes.state import filesystem_of
+from tests.service.running import Service, processes
+
+NewService = Callable[..., Service]
+
+
+def serve_again(service: Service, port: str = "0") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "raytes", "serve", "--port", port],
+        env={**os.environ, "RAYTES_STATE_DIR": str(service.state_dir)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_task_cut_off_by_the_end_of_the_service_is_run_again(
+    new_service: NewService, number: signal.Signals
+) -> None:
+    service = new_service().start()
+    done = service.run("true")
+    marker = service.files / "go"
+    task_id = service.submit(
+        "sh",
+        "-c",
+        "echo up; [ -e /files/go ] || sleep 600",
+        inputs=[{"url": f"file://{service.files}", "path": "/files"}],
+    )
+    service.await_stdout(task_id, "up")
+    waiting = service.submit("echo", "later", resources={"cpu_cores": len(os.sched_getaffinity(0))})
+    service.stop(number)
+    if number is signal.SIGINT:
+        assert service.containers() == []
+    marker.touch()
+    service.start()
+    assert service.client.get(done.id or "").state is TesState.COMPLETE
+    task = service.finish(task_id)
+    assert task.state is TesState.COMPLETE
+    assert len(task.logs or []) == 2
+    assert service.finish(waiting).state is TesState.COMPLETE
+    assert len(service.client.get(waiting).logs or []) == 1
+    assert service.containers() == []
+
+
+def test_nothing_is_left_of_a_service_that_was_stopped(new_service: NewService) -> None:
+    service = new_service().start()
+    service.await_stdout(service.submit("sh", "-c", "echo up; sleep 600"), "up")
+    assert service.stop(signal.SIGTERM) == 0
+    assert service.containers() == []
+    assert processes(str(service.state_dir)) == []
+    assert not [line for line in Path("/proc/mounts").read_text().splitlines() if "raytes" in line]
+    assert sorted(path.name for path in service.state_dir.iterdir()) == [
+        "files",
+        "lock",
+        "ray-token",
+        "raytes.db",
+        "scratch",
+    ]
+    left = [path for path in (service.state_dir / "scratch").rglob("*") if path.is_file()]
+    assert {path.suffix for path in left} <= {".lock"}
+
+
+def test_a_second_service_on_a_state_directory_is_refused_with_a_sentence(
+    service: Service,
+) -> None:
+    second = serve_again(service)
+    assert second.returncode == 1
+    assert "is in use by another `raytes serve`" in second.stderr
+
+
+def test_a_port_in_use_is_refused_with_a_sentence(
+    service: Service, new_service: NewService
+) -> None:
+    port = service.url.split(":")[2].split("/")[0]
+    second = serve_again(new_service(), port)
+    assert second.returncode == 1
+    assert f"can't listen on 127.0.0.1:{port}" in second.stderr
+
+
+def test_two_services_stand_side_by_side(service: Service, new_service: NewService) -> None:
+    other = new_service().start()
+    assert other.run("true").state is TesState.COMPLETE
+    assert service.run("true").state is TesState.COMPLETE
+    assert len(list(other.client.list())) == 1
+
+
+def test_the_token_of_its_ray_is_for_its_user_alone(service: Service) -> None:
+    token = service.state_dir / "ray-token"
+    assert token.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_filesystem_of_a_directory_is_known() -> None:
+    assert filesystem_of(Path("/proc")) == "proc"
