@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 
 from raytes.config import Settings
 from raytes.errors import RaytesError
@@ -77,6 +78,15 @@ def joined_ray(settings: Settings) -> Iterator[None]:
         ray.kill(claim)
     finally:
         ray.shutdown()
+
+
+def serve_runs() -> bool:
+    """Whether Ray Serve runs on the cluster already."""
+    try:
+        ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+    except ValueError:
+        return False
+    return True
 
 
 class _Claim:

@@ -86,6 +86,12 @@ def _settled(settings: Settings) -> Settings:
         grace = min(settings.infeasible_grace, _OWN_RAY_INFEASIBLE_GRACE_S)
         decided["infeasible_grace"] = grace
     settings = settings.model_copy(update=decided)
+    if not _joins():  # Serve of a cluster may have the port already, and rightly
+        _require_free_port(settings)
+    return settings
+
+
+def _require_free_port(settings: Settings) -> None:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -96,12 +102,11 @@ def _settled(settings: Settings) -> Settings:
                 f"can't listen on {settings.host}:{settings.port} ({error.strerror}): "
                 "choose another --host or --port (0 takes any free port)"
             ) from None
-    return settings
 
 
 def _ray(settings: Settings, directory: Path) -> contextlib.AbstractContextManager[None]:
     if not _joins():
-        os.environ.update(own_ray_variables(ray_token(settings)))
+        os.environ.update(own_ray_variables(ray_token(settings), directory))
     # Ray reads the environment when it is imported.
     from raytes.cluster import joined_ray, own_ray
 
@@ -143,8 +148,11 @@ def _ingress(settings: Settings, node: str) -> Iterator[None]:
     from ray.serve.exceptions import RayServeException
 
     from raytes.api.deployment import application
+    from raytes.cluster import serve_runs
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    if _joins() and not serve_runs():
+        _require_free_port(settings)
     serve.start(http_options={"host": settings.host, "port": settings.port})
     try:
         serve.run(application(settings, node), name=settings.name, route_prefix="/")
@@ -155,6 +163,8 @@ def _ingress(settings: Settings, node: str) -> Iterator[None]:
     finally:
         if _joins():
             serve.delete(settings.name)
+            if not serve.status().applications:
+                serve.shutdown()
 
 
 def _reachable(host: str) -> str:
@@ -171,4 +181,5 @@ def _await_answer(url: str) -> None:
             if httpx.get(f"{url}/service-info", timeout=5).is_success:
                 return
         time.sleep(_READY_EVERY_S)
-    raise CannotServe(f"{url} did not answer within {_READY_WITHIN_S:.0f} seconds")
+    hint = " (a Ray Serve that runs already keeps its own host and port)" if _joins() else ""
+    raise CannotServe(f"{url} did not answer within {_READY_WITHIN_S:.0f} seconds{hint}")

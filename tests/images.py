@@ -1,5 +1,6 @@
 """The images that the tests run, built from the machine's own busybox: no registry is needed."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -21,7 +22,7 @@ COPY root/bin/busybox /cat
 COPY root/bin/busybox /echo
 """
 _FUSSY = """
-FROM localhost/raytes-test-busybox
+FROM {busybox}
 USER 1000
 WORKDIR /srv
 ENV COLOUR=green SHAPE=round
@@ -29,26 +30,33 @@ ENTRYPOINT ["/bin/false"]
 """
 
 
+# What is built, as a tag: it is built once, and again when this file has changed.
+_VERSION = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
+
+
 @dataclass(frozen=True)
 class Images:
     """Names of images."""
 
-    busybox: str = "localhost/raytes-test-busybox"
-    bare: str = "localhost/raytes-test-bare"
+    busybox: str = f"localhost/raytes-test-busybox:{_VERSION}"
+    bare: str = f"localhost/raytes-test-bare:{_VERSION}"
     """Without a shell: `/cat` and `/echo`, nothing else."""
-    fussy: str = "localhost/raytes-test-fussy"
+    fussy: str = f"localhost/raytes-test-fussy:{_VERSION}"
     """With an ENTRYPOINT that fails, a USER (1000), a WORKDIR (/srv) and an ENV (COLOUR, SHAPE)."""
 
 
 def build() -> Images:
-    """Build the images; quick where they are already."""
+    """Build the images where they aren't there already."""
     images = Images()
+    exists = ["podman", "image", "exists", images.fussy]  # the last one built
+    if subprocess.run(exists, capture_output=True).returncode == 0:
+        return images
     with tempfile.TemporaryDirectory() as directory:
         _root(Path(directory) / "root")
         for name, containerfile in (
             (images.busybox, _BUSYBOX),
             (images.bare, _BARE),
-            (images.fussy, _FUSSY),
+            (images.fussy, _FUSSY.format(busybox=images.busybox)),
         ):
             command = ["podman", "build", "--quiet", "--pull=never", "--tag", name]
             subprocess.run(
@@ -89,6 +97,3 @@ def _root(root: Path) -> None:
     shared = root / "usr/local/share/x"
     shared.mkdir(parents=True)
     (shared / "keep").write_text("keep\n")
-    # Times are part of the layer: with these, a second build finds it in Podman's cache.
-    for path in (root, *root.rglob("*")):
-        os.utime(path, (0, 0), follow_symlinks=False)

@@ -7,6 +7,7 @@ the node's Podman service when the node's last runner is gone.
 import logging
 import socket
 import threading
+from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,9 +16,11 @@ import ray
 
 from raytes.attempt import Assignment, Update
 from raytes.config import Settings
+from raytes.errors import RaytesError
 from raytes.runner.control import Control
 from raytes.runner.image_files import ImageFiles
 from raytes.runner.service import PodmanService
+from raytes.runner.sweep import sweep_with
 from raytes.runner.task import Node, run_attempt
 from raytes.storage import Storage
 
@@ -64,7 +67,9 @@ class Runner:
         self._attempts: dict[AttemptKey, Future[Update]] = {}
         self._current: AttemptKey | None = None
         self._control = Control()
+        self._canceled: deque[AttemptKey] = deque(maxlen=_KEPT)
         self._stopping = False
+        threading.Thread(target=self._prepare_node, name="sweep", daemon=True).start()
 
     def describe(self) -> RunnerInfo:
         """Who this runner is, where, and what it is at."""
@@ -101,12 +106,15 @@ class Runner:
         return last
 
     def cancel(self, task_id: str, attempt: int) -> None:
-        """Cancel an attempt, if it is the one that is run."""
+        """Cancel an attempt: the one that is run, or one that is about to be.
+
+        Ray may deliver the two calls in either order.
+        """
         with self._lock:
-            if self._current != (task_id, attempt):
-                return
-            control = self._control
-        control.cancel()
+            self._canceled.append((task_id, attempt))
+            control = self._control if self._current == (task_id, attempt) else None
+        if control is not None:
+            control.cancel()
 
     def stop(self) -> None:
         """End what is run, and whatever is begun after it: the service stops."""
@@ -114,6 +122,17 @@ class Runner:
             self._stopping = True
             control = self._control
         control.shut_down()
+
+    def _prepare_node(self) -> None:
+        """Have the node's Podman up before the first task, and no leftovers in its way."""
+        try:
+            engine = self._node.podman.engine()
+            removed = sweep_with(engine, self._settings, self._node.instance)
+        except RaytesError as error:
+            logger.warning("this node could not be swept: %s", error)
+            return
+        for line in removed:
+            logger.info("removed %s, left behind by a runner that died", line)
 
     def _begin(self, key: AttemptKey, end: "Future[Update]") -> Control:
         if len(self._attempts) >= _KEPT:
@@ -123,6 +142,8 @@ class Runner:
         self._control = Control()
         if self._stopping:
             self._control.shut_down()
+        if key in self._canceled:
+            self._control.cancel()
         return self._control
 
     def _send(self, update: Update) -> None:

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -43,6 +44,7 @@ class PodmanService:
         self._socket = socket
         self._instance = instance
         self._own: _OwnService | None = None
+        self._lock = threading.Lock()
 
     def engine(self) -> Engine:
         """An engine that answers; starts the node's own service if there is none.
@@ -50,6 +52,16 @@ class PodmanService:
         Raises:
             PodmanUnavailable: there is no Podman, or it can't be started.
         """
+        with self._lock:
+            return self._engine()
+
+    def release(self) -> None:
+        """Say that this runner needs the service no longer."""
+        if self._own is not None:
+            self._own.release()
+            self._own = None
+
+    def _engine(self) -> Engine:
         if self._own is not None:
             return self._own.engine()
         for address in self._usual_sockets():
@@ -61,15 +73,13 @@ class PodmanService:
                 f"`podman system service --time 0 unix://{self._socket}`, or unset podman_socket"
             )
         own = _OwnService(self._instance)
-        engine = own.engine()
+        try:
+            engine = own.engine()
+        except PodmanUnavailable:
+            own.release()
+            raise
         self._own = own
         return engine
-
-    def release(self) -> None:
-        """Say that this runner needs the service no longer."""
-        if self._own is not None:
-            self._own.release()
-            self._own = None
 
     def _usual_sockets(self) -> Iterator[Path]:
         if self._socket is not None:

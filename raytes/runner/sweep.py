@@ -22,9 +22,14 @@ def sweep(settings: Settings, instance: str) -> list[str]:
     """
     service = PodmanService(settings.podman_socket, instance)
     try:
-        removed = _sweep_containers(service.engine(), instance)
+        return sweep_with(service.engine(), settings, instance)
     finally:
         service.release()
+
+
+def sweep_with(engine: Engine, settings: Settings, instance: str) -> list[str]:
+    """`sweep` with an engine that is there already."""
+    removed = _sweep_containers(engine, instance)
     for directory in claim_dead(instance_directory(settings, instance)):
         remove_tree(directory)
         removed.append("a scratch directory")
