@@ -18,6 +18,7 @@ class Assignment:
     task_id: str
     attempt: int  # 1 for the first
     task: TesTask  # as it was submitted, `content` of the inputs included
+    queue_seconds: float = 0.0  # that it waited: since it was created, or its last attempt ended
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,9 @@ class Settings(BaseSettings):
     # What a task gets that asks for nothing
     default_cpu_cores: int = Field(default=1, ge=1, description="CPUs.")
     default_ram_gb: float = Field(default=2.0, gt=0, description="Memory, in GB of 10^9 bytes.")
+    default_disk_gb: float = Field(
+        default=0.0, ge=0, description="Disk, in GB of 10^9 bytes; 0: as much as there is."
+    )
 
     # Attempts
     max_retries: int = Field(
@@ -137,7 +140,28 @@ class Settings(BaseSettings):
     # Containers
     network: Literal["default", "none", "host", "bridge"] = Field(
         default="default",
-        description="The containers' network; `default` is what Podman is configured for.",
+        description="The containers' network; `default` is what Podman is configured for. With "
+        "`host` a task reaches whatever the node reaches, metadata services of a cloud included.",
+    )
+    entrypoint: Literal["none", "image"] = Field(
+        default="none",
+        description="Whether the ENTRYPOINT of an image is run, with the command as its arguments. "
+        "The specification has it that the command's first word is the program.",
+    )
+    max_runtime: float | None = Field(
+        default=None,
+        gt=0,
+        description="Seconds that a task's executors may take together. A task can ask for less. "
+        "Default: as long as it takes.",
+    )
+    pids_limit: int = Field(
+        default=4096, ge=1, description="How many processes and threads a container may have."
+    )
+    shm_size_gb: float = Field(
+        default=0.064,
+        gt=0,
+        description="The size of a container's `/dev/shm`, in GB of 10^9 bytes. What is in it "
+        "counts as memory.",
     )
     pull_policy: Literal["missing", "always", "never"] = Field(
         default="missing", description="When an image is pulled from its registry."

@@ -6,11 +6,11 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import httpx
 
@@ -37,14 +37,15 @@ class CannotServe(RaytesError):
 
 def main(settings: Settings) -> int:
     """Serve until SIGINT or SIGTERM; the exit code of the process."""
-    stop = threading.Event()
     try:
-        _on_signals(lambda *_: _interrupt())
+        _on_signals(_interrupt)
         with _running(settings) as url:
+            # A pipe, because a handler may interrupt anything, itself and any lock included.
+            told, tell = os.pipe()
             # Only now: Ray puts handlers of its own in place of what was there before.
-            _on_signals(lambda *_: stop.set())
+            _on_signals(lambda *_: os.write(tell, b"!"))
             print(f"raytes {raytes.__version__} is serving at {url}", flush=True)
-            stop.wait()
+            os.read(told, 1)
             print("stopping", file=sys.stderr, flush=True)
     except RaytesError as error:
         print(f"raytes serve: {error}", file=sys.stderr)
@@ -54,12 +55,12 @@ def main(settings: Settings) -> int:
     return 0
 
 
-def _on_signals(handler: "signal._HANDLER") -> None:
+def _on_signals(handler: Callable[[int, FrameType | None], object]) -> None:
     for number in _SIGNALS:
         signal.signal(number, handler)
 
 
-def _interrupt() -> None:
+def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
@@ -164,7 +165,7 @@ def _ingress(settings: Settings, node: str) -> Iterator[None]:
         if _joins():
             serve.delete(settings.name)
             if not serve.status().applications:
-                serve.shutdown()
+                serve.shutdown()  # type: ignore[no-untyped-call]
 
 
 def _reachable(host: str) -> str:

@@ -71,7 +71,8 @@ def own_ray_variables(token: Path, directory: Path) -> dict[str, str]:
     }
 
 
-# Serve has HAProxy's statistics and metrics listen on every address and has no setting for it.
+# Serve has HAProxy's statistics and metrics listen on every address and has no setting for it;
+# and killed with SIGKILL it leaves an HAProxy that holds the port.
 _LOOPBACK_HAPROXY = """\
 #!/bin/sh
 for argument; do
@@ -79,27 +80,32 @@ for argument; do
     *.cfg) sed -i -E 's/^( *bind )[*]?:/\\1127.0.0.1:/' "$argument" ;;
     esac
 done
-exec {binary} "$@"
+exec setpriv --pdeathsig KILL {binary} "$@"
 """
 
 
 def _loopback_haproxy(directory: Path) -> Path:
-    """An HAProxy that binds to the loopback address what Serve binds to all."""
+    """An HAProxy that binds to the loopback address what Serve binds to all, and that ends
+    with the process which started it."""
     wrapper = directory / "haproxy"
     wrapper.write_text(_LOOPBACK_HAPROXY.format(binary=shlex.quote(get_haproxy_binary())))
     wrapper.chmod(0o700)
     return wrapper
 
 
+def runtime_path(state_dir: Path) -> Path:
+    """Where the sockets and logs of a service's run go: a short path, the same each time."""
+    digest = hashlib.sha256(os.fsencode(state_dir.resolve())).hexdigest()[:8]
+    return Path("/tmp") / f"raytes-{digest}"  # noqa: S108 (made private below)
+
+
 @contextmanager
 def runtime_directory(settings: Settings) -> Iterator[Path]:
-    """A directory for the sockets and logs of one run, found again by the next.
+    """The directory for the sockets and logs of one run, while it lasts.
 
-    Its path is short and depends on the state directory alone. What a killed run left in
-    it goes when the next begins.
+    What a killed run left in it goes when the next begins.
     """
-    digest = hashlib.sha256(os.fsencode(settings.state_dir.resolve())).hexdigest()[:8]
-    directory = Path("/tmp") / f"raytes-{digest}"  # noqa: S108 (made private below)
+    directory = runtime_path(settings.state_dir)
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(mode=0o700)
     try:

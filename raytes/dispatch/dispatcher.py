@@ -20,9 +20,17 @@ from sqlalchemy import Connection
 
 from raytes import ids
 from raytes.attempt import Assignment, Update
-from raytes.config import GB, Settings
+from raytes.config import Settings
 from raytes.dispatch.lanes import Lanes
-from raytes.dispatch.shape import DISK_RESOURCE, MARKET_LABEL, ZONE_LABEL, Node, Shape
+from raytes.dispatch.shape import (
+    DISK_RESOURCE,
+    GPU_LABEL,
+    GPU_RESOURCE,
+    MARKET_LABEL,
+    ZONE_LABEL,
+    Node,
+    Shape,
+)
 from raytes.models import TesState
 from raytes.runner.actor import Runner
 from raytes.runner.sweep import sweep
@@ -250,9 +258,7 @@ class Dispatcher:
         """An attempt has ended. What the runner does next need not wait until that is on
         disk: both will be in one transaction."""
         lease.task = None
-        settling = self._spawn(
-            self._settle(lambda c: changes.end(c, last, self._settings.max_retries))
-        )
+        settling = self._spawn(self._settle(lambda c: changes.end(c, last, self._settings)))
         self._settling.add(settling)
         settling.add_done_callback(self._settling.discard)
 
@@ -275,11 +281,7 @@ class Dispatcher:
         """An attempt whose runner is no more: clean up after it, then decide what follows."""
         if node:
             await self._sweep(node)
-        await self._settle(
-            lambda connection: changes.lose(
-                connection, task, reason, node, self._settings.max_retries
-            )
-        )
+        await self._settle(lambda c: changes.lose(c, task, reason, node, self._settings))
 
     async def _sweep(self, node: str) -> None:
         """Remove what dead runners left on a node, if the node itself lives."""
@@ -343,7 +345,7 @@ class Dispatcher:
     async def _refuse(self, shape: Shape, tasks: list[str]) -> None:
         largest = self._lanes.largest_node()
         there_is = (
-            f"the largest node has {largest.cpus:g} CPUs and {largest.memory / GB:.1f} GB of memory"
+            f"the largest node has {largest}"
             if largest
             else "there is no node"
         )
@@ -395,6 +397,8 @@ def _node(entry: dict[str, Any], serving_node: str) -> Node:
         cpus=resources.get("CPU", 0.0),
         memory=int(resources.get("memory", 0)),
         disk_gb=resources.get(DISK_RESOURCE),
+        gpus=resources.get(GPU_RESOURCE, 0.0),
+        gpu_type=labels.get(GPU_LABEL, ""),
         zone=labels.get(ZONE_LABEL, ""),
         spot=labels.get(MARKET_LABEL) == "spot",
         serving=entry["NodeID"] == serving_node,

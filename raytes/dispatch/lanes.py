@@ -290,15 +290,17 @@ class _Left:
     cpus: float
     memory: int
     disk_gb: float | None
+    gpus: float
 
     def fits(self, shape: Shape) -> bool:
-        return fits(shape, self.cpus, self.memory, self.disk_gb)
+        return fits(shape, self.cpus, self.memory, self.disk_gb, self.gpus)
 
     def take(self, shape: Shape, times: int) -> None:
         self.cpus -= times * shape.cpus
         self.memory -= times * shape.memory
         if self.disk_gb is not None:
             self.disk_gb -= times * shape.disk_gb
+        self.gpus -= times * shape.gpus
 
 
 class _Free:
@@ -306,8 +308,8 @@ class _Free:
 
     def __init__(self, nodes: dict[str, Node], runners: Iterable[Runner]) -> None:
         self._nodes = nodes
-        self._left = {n.id: _Left(n.cpus, n.memory, n.disk_gb) for n in nodes.values()}
-        self._held = _Left(0, 0, None)
+        self._left = {n.id: _Left(n.cpus, n.memory, n.disk_gb, n.gpus) for n in nodes.values()}
+        self._held = _Left(0, 0, None, 0)
         for runner in runners:
             if runner.node is not None:
                 self._take(runner.node, runner.shape, 1)

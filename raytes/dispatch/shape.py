@@ -6,10 +6,13 @@ from typing import Any
 
 from raytes.config import GB, Settings
 from raytes.models import TesResources
+from raytes.parameters import choices_of
 
 ZONE_LABEL = "ray.io/availability-zone"
 MARKET_LABEL = "ray.io/market-type"
 NODE_LABEL = "ray.io/node-id"
+GPU_LABEL = "ray.io/accelerator-type"
+GPU_RESOURCE = "GPU"
 DISK_RESOURCE = "disk_gb"
 
 
@@ -23,6 +26,8 @@ class Shape:
     zones: tuple[str, ...] = ()
     on_demand: bool = False  # keeps away from spot nodes
     serving: bool = False  # only the node that serves will do
+    gpus: int = 0
+    gpu_type: str = ""  # as Ray names it in the label; empty: any
 
     def key(self) -> str:
         """The shape as text, as the store keeps it."""
@@ -43,6 +48,8 @@ class Shape:
             selector[MARKET_LABEL] = "!spot"
         if self.serving:
             selector[NODE_LABEL] = serving_node
+        if self.gpu_type:
+            selector[GPU_LABEL] = self.gpu_type
         return selector
 
     def actor_options(self, *, serving_node: str, disk_declared: bool) -> dict[str, Any]:
@@ -50,6 +57,8 @@ class Shape:
         options: dict[str, Any] = {"num_cpus": self.cpus, "memory": self.memory}
         if self.disk_gb and disk_declared:
             options["resources"] = {DISK_RESOURCE: self.disk_gb}
+        if self.gpus:
+            options["num_gpus"] = self.gpus
         if selector := self.labels(serving_node):
             options["label_selector"] = selector
         return options
@@ -58,6 +67,8 @@ class Shape:
         parts = [f"{self.cpus} CPU{'s' * (self.cpus != 1)}", f"{self.memory / GB:g} GB of memory"]
         if self.disk_gb:
             parts.append(f"{self.disk_gb:g} GB of disk")
+        if self.gpus:
+            parts.append(_gpus(self.gpus, self.gpu_type))
         if self.zones:
             parts.append(f"zone {' or '.join(self.zones)}")
         if self.on_demand:
@@ -73,13 +84,16 @@ def shape_of(resources: TesResources | None, settings: Settings, *, serving: boo
     `serving` ties it to the serving node, for tasks whose files are only there.
     """
     asked = resources or TesResources()
+    chosen = choices_of(resources, settings)
     return Shape(
         cpus=asked.cpu_cores or settings.default_cpu_cores,
         memory=round((asked.ram_gb or settings.default_ram_gb) * GB),
-        disk_gb=asked.disk_gb or 0.0,
+        disk_gb=asked.disk_gb or settings.default_disk_gb,
         zones=tuple(sorted(set(asked.zones or ()))),
         on_demand=asked.preemptible is False,
         serving=serving,
+        gpus=chosen.gpu_count,
+        gpu_type=chosen.gpu_type,
     )
 
 
@@ -94,10 +108,12 @@ class Node:
     zone: str = ""
     spot: bool = False
     serving: bool = False
+    gpus: float = 0.0
+    gpu_type: str = ""
 
     def could_hold(self, shape: Shape) -> bool:
         """Whether the shape fits on this node when nothing else is there."""
-        return self.suits(shape) and fits(shape, self.cpus, self.memory, self.disk_gb)
+        return self.suits(shape) and fits(shape, self.cpus, self.memory, self.disk_gb, self.gpus)
 
     def suits(self, shape: Shape) -> bool:
         """Whether the node is of the kind that the shape asks for, whatever its size."""
@@ -105,13 +121,25 @@ class Node:
             (not shape.zones or self.zone in shape.zones)
             and not (shape.on_demand and self.spot)
             and (not shape.serving or self.serving)
+            and (not shape.gpu_type or self.gpu_type == shape.gpu_type)
         )
 
+    def __str__(self) -> str:
+        parts = [f"{self.cpus:g} CPUs", f"{self.memory / GB:.1f} GB of memory"]
+        if self.gpus:
+            parts.append(_gpus(self.gpus, self.gpu_type))
+        return " and ".join(parts)
 
-def fits(shape: Shape, cpus: float, memory: int, disk_gb: float | None) -> bool:
+
+def fits(shape: Shape, cpus: float, memory: int, disk_gb: float | None, gpus: float) -> bool:
     """Whether the shape fits into so much."""
     return (
         shape.cpus <= cpus
         and shape.memory <= memory
         and (disk_gb is None or shape.disk_gb <= disk_gb)
+        and shape.gpus <= gpus
     )
+
+
+def _gpus(count: float, kind: str) -> str:
+    return f"{count:g} {kind}{' ' * bool(kind)}GPU{'s' * (count != 1)}"

@@ -14,8 +14,10 @@ from sqlalchemy import Connection, bindparam, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from raytes.attempt import Assignment, Update
+from raytes.config import Settings
 from raytes.lifecycle import FINAL, WITH_RUNNER, predecessors
 from raytes.models import TesState, TesTask, TesTaskLog
+from raytes.parameters import choices_of
 from raytes.store.documents import NewTask, join_task, join_types, log_json, split_document
 from raytes.store.schema import attempts, documents, service, system_logs, tags, tails, tasks
 
@@ -107,7 +109,8 @@ def assign(connection: Connection, task_id: str, runner: str) -> Assignment | No
     if not moved:
         return None
     _open_log(connection, task_id, attempt)
-    return Assignment(task_id, attempt, load(connection, task_id))
+    waited = _seconds_since(_queued_at(connection, task_id, attempt))
+    return Assignment(task_id, attempt, load(connection, task_id), waited)
 
 
 def load(connection: Connection, task_id: str) -> TesTask:
@@ -136,7 +139,7 @@ def record(connection: Connection, news: Update) -> bool:
     return True
 
 
-def end(connection: Connection, last: Update, max_retries: int) -> Ended | None:
+def end(connection: Connection, last: Update, settings: Settings) -> Ended | None:
     """Apply the last word on an attempt and decide what becomes of the task.
 
     It is tried again (QUEUED) if the update says so: without a count if the attempt was
@@ -154,8 +157,10 @@ def end(connection: Connection, last: Update, max_retries: int) -> Ended | None:
     elif after is TesState.CANCELED:
         # Cancelled on the runner's side only: the store never asked for it.
         after = TesState.SYSTEM_ERROR
-    elif last.retry and after is not TesState.QUEUED and retries < max_retries:
-        after, retries = TesState.QUEUED, retries + 1
+    elif last.retry and after is not TesState.QUEUED:
+        asked = load(connection, last.task_id).resources
+        if retries < choices_of(asked, settings).max_retries:
+            after, retries = TesState.QUEUED, retries + 1
     _move(connection, last.task_id, last.attempt, after)
     connection.execute(_RETRIES, {"task": last.task_id, "used": retries})
     return Ended(last.task_id, after, row.shape, retries)
@@ -168,7 +173,7 @@ _OBITUARIES = {
 
 
 def lose(
-    connection: Connection, task: Running, reason: str, node: str, max_retries: int
+    connection: Connection, task: Running, reason: str, node: str, settings: Settings
 ) -> Ended | None:
     """End an attempt whose runner can't speak for it any more, as `end` does.
 
@@ -191,7 +196,7 @@ def lose(
         system_logs=(f"{moment} {_OBITUARIES[reason]}{where}.",),
         retry=True,
     )
-    return end(connection, last, max_retries)
+    return end(connection, last, settings)
 
 
 def cancel(connection: Connection, task_id: str) -> tuple[TesState, Running | None] | None:
@@ -320,6 +325,8 @@ _RECORDED = select(attempts.c.seq, attempts.c.log).where(
     attempts.c.task_id == bindparam("task"), attempts.c.number == bindparam("of_number")
 )
 
+_CREATED = select(tasks.c.created).where(tasks.c.id == bindparam("task"))
+
 _LAST_LINE = select(func.coalesce(func.max(system_logs.c.n), 0)).where(
     system_logs.c.task_id == bindparam("task"), system_logs.c.attempt == bindparam("of_attempt")
 )
@@ -334,6 +341,21 @@ def _move(connection: Connection, task_id: str, attempt: int, after: TesState) -
 
 def _attempt_of(connection: Connection, task_id: str) -> int:
     return int(connection.execute(_ATTEMPT, {"task": task_id}).scalar() or 0)
+
+
+def _queued_at(connection: Connection, task_id: str, attempt: int) -> str:
+    """When a task that is about to begin an attempt was put into the queue."""
+    previous = {"task": task_id, "of_number": attempt - 1}
+    if attempt > 1 and (row := connection.execute(_RECORDED, previous).one_or_none()):
+        ended = TesTaskLog.model_validate_json(row.log).end_time
+        if ended:
+            return ended
+    return str(connection.execute(_CREATED, {"task": task_id}).scalar_one())
+
+
+def _seconds_since(moment: str) -> float:
+    passed = datetime.now(UTC) - datetime.fromisoformat(moment)
+    return max(0.0, passed.total_seconds())
 
 
 def _open_log(connection: Connection, task_id: str, attempt: int) -> None:

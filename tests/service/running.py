@@ -32,8 +32,8 @@ class Service:
 
     def start(self) -> "Service":
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "raytes", "serve", "--port", "0"],
-            env={**os.environ, "RAYTES_STATE_DIR": str(self.state_dir), **self.environment},
+            [sys.executable, "-m", "raytes", "serve"],
+            env={**os.environ, **self._variables(), **self.environment},
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -44,11 +44,17 @@ class Service:
         self.url = found[1]
         return self
 
+    def _variables(self) -> dict[str, str]:
+        # The same port again after a restart, as with a person's `--port`.
+        port = httpx.URL(self.url).port if self.url else 0
+        return {"RAYTES_STATE_DIR": str(self.state_dir), "RAYTES_PORT": str(port)}
+
     def stop(self, number: int = signal.SIGINT) -> int:
         """Send a signal and wait for the end; the exit code."""
         if self.process is None:
             return 0
-        self.process.send_signal(number)
+        if self.process.poll() is None:
+            self.process.send_signal(number)
         code = self.process.wait(timeout=60)
         self.process = None
         return code

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +12,22 @@ import pytest
 
 from raytes.models import TesState
 from raytes.state import filesystem_of
+from raytes.surroundings import runtime_path
 from tests.service.running import Service, processes
 
 NewService = Callable[..., Service]
+
+
+def ray_of(service: Service) -> list[str]:
+    """The processes of the service's own Ray."""
+    return processes(str(runtime_path(service.state_dir)))
+
+
+def await_end_of_ray(service: Service) -> None:
+    deadline = time.monotonic() + 30
+    while left := ray_of(service):
+        assert time.monotonic() < deadline, f"still there: {left}"
+        time.sleep(0.1)
 
 
 def serve_again(service: Service, port: str = "0") -> subprocess.CompletedProcess[str]:
@@ -42,6 +56,7 @@ def test_a_task_cut_off_by_the_end_of_the_service_is_run_again(
     service.await_stdout(task_id, "up")
     waiting = service.submit("echo", "later", resources={"cpu_cores": len(os.sched_getaffinity(0))})
     service.stop(number)
+    await_end_of_ray(service)
     if number is signal.SIGINT:
         assert service.containers() == []
     marker.touch()
@@ -60,7 +75,7 @@ def test_nothing_is_left_of_a_service_that_was_stopped(new_service: NewService) 
     service.await_stdout(service.submit("sh", "-c", "echo up; sleep 600"), "up")
     assert service.stop(signal.SIGTERM) == 0
     assert service.containers() == []
-    assert processes(str(service.state_dir)) == []
+    assert ray_of(service) == []
     assert not [line for line in Path("/proc/mounts").read_text().splitlines() if "raytes" in line]
     assert sorted(path.name for path in service.state_dir.iterdir()) == [
         "files",
@@ -88,6 +103,14 @@ def test_a_port_in_use_is_refused_with_a_sentence(
     second = serve_again(new_service(), port)
     assert second.returncode == 1
     assert f"can't listen on 127.0.0.1:{port}" in second.stderr
+
+
+def test_a_signal_that_comes_twice_stops_the_service_once(new_service: NewService) -> None:
+    service = new_service().start()
+    assert service.process is not None
+    for _ in range(5):
+        service.process.send_signal(signal.SIGINT)
+    assert service.stop(signal.SIGTERM) == 0
 
 
 def test_two_services_stand_side_by_side(service: Service, new_service: NewService) -> None:

@@ -4,6 +4,7 @@ import orjson
 import pytest
 
 from raytes.attempt import Tails, Update
+from raytes.config import Settings
 from raytes.lifecycle import FINAL
 from raytes.models import TesExecutorLog, TesFileType, TesInput, TesState, TesTask, TesTaskLog
 from raytes.store import changes
@@ -28,7 +29,8 @@ def record(database: Database, update: Update) -> bool:
 
 
 def end(database: Database, update: Update, max_retries: int = 2) -> changes.Ended | None:
-    return database.change(lambda c: changes.end(c, update, max_retries))
+    settings = Settings(max_retries=max_retries)
+    return database.change(lambda c: changes.end(c, update, settings))
 
 
 def update(task_id: str, attempt: int = 1, seq: int = 1, **fields: Any) -> Update:
@@ -190,7 +192,7 @@ def test_an_attempt_whose_runner_died_keeps_what_it_said(database: Database) -> 
     log = TesTaskLog(logs=[TesExecutorLog(exit_code=0)], outputs=[], metadata={"node": "n"})
     record(database, update(task, log=log, system_logs=("said",)))
     dead = changes.Running(task, 1, "r")
-    ended = database.change(lambda c: changes.lose(c, dead, "runner_lost", "n", 2))
+    ended = database.change(lambda c: changes.lose(c, dead, "runner_lost", "n", Settings()))
     assert ended is not None
     assert (ended.state, ended.retries) == (TesState.QUEUED, 1)
     [log] = shown(database, task)["logs"]

@@ -1,0 +1,107 @@
+"""A service on a Ray cluster that was there before it."""
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from raytes.models import TesState
+from raytes.surroundings import free_ports
+from tests.images import Images
+from tests.service.running import Service
+
+NewService = Callable[..., Service]
+
+
+@pytest.fixture(scope="module")
+def cluster(
+    podman_images: Images, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
+    """A head node; the environment of who may join it."""
+    directory = Path("/tmp") / f"raytes-test-{secrets.token_hex(4)}"  # Ray's sockets need it short
+    [port] = free_ports(1)
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    options = ["--port", str(port), "--include-dashboard", "false", "--temp-dir", str(directory)]
+    ray = Path(sys.executable).with_name("ray")
+    head = subprocess.Popen(
+        [ray, "start", "--head", "--block", "--num-cpus", "2", *options],
+        env={**os.environ, **token},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert head.stdout is not None
+    for line in head.stdout:
+        if "Ray runtime started" in line:
+            break
+    yield {**token, "RAY_ADDRESS": f"127.0.0.1:{port}"}
+    head.terminate()
+    head.wait(timeout=60)
+    subprocess.run(["rm", "-rf", directory], check=True)
+
+
+@pytest.fixture
+def joined(cluster: dict[str, str], new_service: NewService) -> Service:
+    return new_service(**cluster).start()
+
+
+def test_a_task_goes_on_while_the_serving_process_is_killed_and_replaced(joined: Service) -> None:
+    task_id = joined.submit(
+        "sh",
+        "-c",
+        "echo up; until [ -e /files/go ]; do sleep 0.1; done",
+        inputs=[{"url": f"file://{joined.files}", "path": "/files", "type": "DIRECTORY"}],
+    )
+    joined.await_stdout(task_id, "up")
+    joined.stop(signal.SIGKILL)
+    assert joined.client.state(task_id) is TesState.RUNNING
+    queued = joined.submit("true")
+    joined.start()
+    (joined.files / "go").touch()
+    task = joined.finish(task_id)
+    assert task.state is TesState.COMPLETE
+    assert len(task.logs or []) == 1
+    assert joined.finish(queued).state is TesState.COMPLETE
+
+
+def test_a_second_service_of_the_name_is_refused(
+    joined: Service, new_service: NewService
+) -> None:
+    second = new_service("second", **joined.environment)
+    refused = subprocess.run(
+        [sys.executable, "-m", "raytes", "serve"],
+        env={**os.environ, **second.environment, "RAYTES_STATE_DIR": str(second.state_dir)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert refused.returncode == 1
+    assert "a service named raytes is being served on this cluster" in refused.stderr
+    assert joined.run("true").state is TesState.COMPLETE
+
+
+def test_a_stopped_service_leaves_the_cluster_as_it_was(
+    cluster: dict[str, str], joined: Service
+) -> None:
+    joined.submit("sleep", "600")
+    joined.await_state(joined.submit("true"), TesState.COMPLETE)
+    assert joined.stop() == 0
+    assert joined.containers() == []
+    list_actors = "import ray; ray.init(); print(ray.util.list_named_actors(all_namespaces=True))"
+    deadline = time.monotonic() + 30
+    while True:
+        actors = subprocess.run(
+            [sys.executable, "-c", list_actors],
+            env={**os.environ, **cluster},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        if actors == "[]":
+            break
+        assert time.monotonic() < deadline, actors
