@@ -173,7 +173,8 @@ class Settings(BaseSettings):
     )
     scratch_dir: Path | None = Field(
         default=None,
-        description="Where a node keeps the files of running tasks. Default: `<state-dir>/scratch`.",
+        description="Where a node keeps the files of running tasks. Default: "
+        "`<state-dir>/scratch`.",
     )
     cache_dir: Path | None = Field(
         default=None,
@@ -188,7 +189,8 @@ class Settings(BaseSettings):
     log_tail_bytes: int = Field(
         default=64 * 2**10,
         ge=0,
-        description="How much of the end of stdout and of stderr an executor's log keeps, in bytes.",
+        description="How much of the end of stdout and of stderr an executor's log keeps, in "
+        "bytes.",
     )
     stop_grace: float = Field(
         default=0.0,

@@ -15,8 +15,8 @@ from raytes.models import TesResources
 
 _MAX_RETRIES: Final = 100
 _MAX_GPUS: Final = 1024
-# What Ray takes for the value of a label.
-_LABEL: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+
+LABEL: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def _seconds(value: str) -> str | None:
 
 
 def _label(value: str) -> str | None:
-    if _LABEL.fullmatch(value):
+    if LABEL.fullmatch(value):
         return None
     return "must be the name of an accelerator as Ray has it, like A100 or L4"
 

@@ -1,7 +1,10 @@
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import settings
 
 from tests import images
+from tests.service.running import Service
 
 # A busy machine is no failure: hypothesis must not judge how long an example takes.
 settings.register_profile("raytes", deadline=None)
@@ -14,3 +17,13 @@ def podman_images() -> images.Images:
     built = images.build()
     images.adapt_podman(built)
     return built
+
+
+@pytest.fixture(scope="session")
+def service(
+    podman_images: images.Images, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """The service that most tests share."""
+    running = Service(tmp_path_factory.mktemp("service") / "state", podman_images.busybox).start()
+    yield running
+    assert running.stop() == 0

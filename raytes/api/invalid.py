@@ -26,6 +26,8 @@ _MESSAGES = {
     "finite_number": "must be a finite number",
     "int_parsing": "must be an integer",
     "bool_parsing": "must be true or false",
+    "int_parsing_size": "must be an integer with fewer digits",
+    "too_long": "must not have more than {max_length} values",
 }
 """What pydantic's error types are called here. What is not in the table keeps its own words."""
 
@@ -50,16 +52,21 @@ class InvalidDocument(RaytesError):
         )
 
 
+def shortened(text: str) -> str:
+    """The text, not too long."""
+    return text if len(text) <= _QUOTED else text[:_QUOTED] + "…"
+
+
 def quoted(text: str) -> str:
     """The text as it may stand in a message: in quotes, on one line, and not too long."""
-    return repr(text if len(text) <= _QUOTED else text[:_QUOTED] + "…")
+    return repr(shortened(text))
 
 
 def below(path: str, part: str | int) -> str:
     """The path of an item or a member of the field at `path`."""
     if isinstance(part, int):
         return f"{path}[{part}]"
-    name = part if len(part) <= _QUOTED else part[:_QUOTED] + "…"
+    name = shortened(part)
     return f"{path}.{name}" if path else name
 
 

@@ -10,21 +10,45 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from raytes.api.invalid import FieldError, InvalidDocument, from_pydantic
+from raytes.api.invalid import FieldError, InvalidDocument, from_pydantic, shortened
 
 _log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
-_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+SCHEMA = {
+    "type": "object",
+    "description": "What went wrong (RFC 9457).",
+    "required": ["status", "title", "detail"],
+    "properties": {
+        "status": {"type": "integer", "description": "The HTTP status."},
+        "title": {"type": "string", "description": "What kind of problem it is."},
+        "detail": {"type": "string", "description": "What happened, and what to do."},
+        "errors": {
+            "type": "array",
+            "description": "The mistakes in what was sent.",
+            "items": {
+                "type": "object",
+                "required": ["field", "message"],
+                "properties": {
+                    "field": {
+                        "type": "string",
+                        "description": "The path of the field (`executors[0].command`) or the "
+                        "name of the parameter; empty: the whole document.",
+                    },
+                    "message": {"type": "string", "description": "What is wrong with it."},
+                },
+            },
+        },
+    },
+}
+"""The shape, as the OpenAPI document has it."""
 
 
 def problem(
     status: int,
-    title: str,
     detail: str,
     errors: Sequence[FieldError] = (),
     headers: Mapping[str, str] | None = None,
@@ -33,15 +57,18 @@ def problem(
 
     Parameters:
         status: the HTTP status.
-        title: what kind of problem it is, the same each time.
         detail: a sentence on this occurrence, which says what to do.
         errors: the mistakes in what was sent, each with its field.
     """
+    title = HTTPStatus(status).phrase
     content: dict[str, object] = {"status": status, "title": title, "detail": _utf8(detail)}
     if errors:
         content["errors"] = [{"field": _utf8(e.field), "message": _utf8(e.message)} for e in errors]
     body = orjson.dumps(content)
-    return Response(body, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+    # A task that isn't there may be there soon, and a 404 may be kept for long.
+    return Response(
+        body, status, headers={"Cache-Control": "no-store", **(headers or {})}, media_type=MEDIA_TYPE
+    )
 
 
 def _utf8(text: str) -> str:
@@ -58,27 +85,10 @@ def install(app: FastAPI) -> None:
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:
-    title = HTTPStatus(error.status_code).phrase
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = ", ".join(_methods(request))
-        detail = f"{request.method} is not possible at {request.url.path}, only {allowed}"
-        return problem(error.status_code, title, detail, headers={"Allow": allowed})
     detail = str(error.detail)
-    if error.status_code == HTTPStatus.NOT_FOUND and detail == title:
-        detail = f"there is nothing at {request.url.path}"
-    return problem(error.status_code, title, detail, headers=error.headers)
-
-
-def _methods(request: Request) -> list[str]:
-    """Those that the path has. The router's own 405 knows of its first route only."""
-    return [
-        method
-        for method in _METHODS
-        if any(
-            route.matches({**request.scope, "method": method})[0] is Match.FULL
-            for route in request.app.routes
-        )
-    ]
+    if detail == HTTPStatus.NOT_FOUND.phrase:  # the router's, for a path that it doesn't know
+        detail = f"there is nothing at {shortened(request.scope['path'])}"
+    return problem(error.status_code, detail, headers=error.headers)
 
 
 async def _invalid_document(_: Request, error: InvalidDocument) -> Response:
@@ -92,7 +102,7 @@ async def _invalid_request(_: Request, error: RequestValidationError) -> Respons
 
 def _bad_request(errors: Sequence[FieldError]) -> Response:
     detail = "the request has mistakes: `errors` names each with its field"
-    return problem(400, HTTPStatus.BAD_REQUEST.phrase, detail, errors)
+    return problem(HTTPStatus.BAD_REQUEST, detail, errors)
 
 
 class _UnexpectedErrors:
@@ -122,5 +132,5 @@ class _UnexpectedErrors:
                 raise
             _log.exception("%s %s failed", scope["method"], scope["path"])
             detail = "the server failed; its log says why"
-            response = problem(500, HTTPStatus.INTERNAL_SERVER_ERROR.phrase, detail)
+            response = problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail)
             await response(scope, receive, send)

@@ -32,6 +32,7 @@ class Rules:
 
     def broken_by(self, document: JsonObject) -> Iterator[FieldError]:
         """Every rule that the document breaks, in the order of its fields."""
+        yield from _no_nul("name", document.get("name"))
         yield from self._inputs(document)
         for where, output in _objects(document, "outputs"):
             yield from self._output(where, output)
@@ -42,6 +43,7 @@ class Rules:
             yield from _executor(where, executor)
         for index, volume in enumerate(_list(document.get("volumes"))):
             yield from _path(f"volumes[{index}]", volume)
+        yield from _tags(document.get("tags"))
 
     def _inputs(self, document: JsonObject) -> Iterator[FieldError]:
         placed: list[_Placed] = []
@@ -83,6 +85,8 @@ class Rules:
             return
         for name in ("cpu_cores", "ram_gb", "disk_gb"):
             yield from _amount(f"resources.{name}", resources.get(name))
+        for index, zone in enumerate(_list(resources.get("zones"))):
+            yield from _zone(f"resources.zones[{index}]", zone)
         asked = resources.get("backend_parameters")
         if isinstance(asked, dict):
             strings = {key: value for key, value in asked.items() if isinstance(value, str)}
@@ -130,6 +134,24 @@ def _env(where: str, env: Any) -> Iterator[FieldError]:
         else:
             yield from _no_nul(field, key)
         yield from _no_nul(field, value)
+
+
+def _tags(tags: Any) -> Iterator[FieldError]:
+    """Names and tags are searched by databases, and not every one takes a NUL in text."""
+    if isinstance(tags, dict):
+        for key, value in tags.items():
+            field = below("tags", key)
+            yield from _no_nul(field, key)
+            yield from _no_nul(field, value)
+
+
+def _zone(field: str, zone: Any) -> Iterator[FieldError]:
+    if isinstance(zone, str) and not is_label(zone):
+        yield FieldError(
+            field,
+            "must be the name of a zone: at most 63 letters, digits, '-', '_' and '.', with a "
+            "letter or digit at both ends",
+        )
 
 
 def _no_nul(field: str, value: Any) -> Iterator[FieldError]:

@@ -344,11 +344,7 @@ class Dispatcher:
 
     async def _refuse(self, shape: Shape, tasks: list[str]) -> None:
         largest = self._lanes.largest_node()
-        there_is = (
-            f"the largest node has {largest}"
-            if largest
-            else "there is no node"
-        )
+        there_is = f"the largest node has {largest}" if largest else "there is no node"
         line = (
             f"No node can hold this task: it asks for {shape}, and {there_is}. "
             "Ask for less, or add such a node to the cluster."

@@ -6,7 +6,7 @@ import shlex
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +15,7 @@ from raytes.errors import ContainerLost, ContainerRefused, PodmanUnavailable
 from raytes.models import TesExecutor
 from raytes.runner.cgroup import Cgroup, Usage
 from raytes.runner.control import Control
+from raytes.runner.metadata_service import keep_away
 from raytes.runner.mounts import Bind
 from raytes.runner.podman import Attachment, ContainerState, Engine
 from raytes.runner.report import Report
@@ -25,6 +26,7 @@ _CPU_PERIOD: Final = 100_000  # microseconds
 _FIRST_POLL: Final = 0.003  # seconds
 _LAST_POLL: Final = 0.25  # seconds
 _REMOVAL_ATTEMPTS: Final = 20
+_GPU_KIND: Final = "nvidia.com/gpu"  # of the Container Device Interface
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # as a shell has it
 
 # Podman's own words for a program that isn't there, or that can't be executed. `exec` tells it
@@ -41,6 +43,9 @@ class Limits:
 
     cpu_cores: int
     memory: int  # bytes; no swap on top
+    pids: int  # processes and threads
+    shm: int  # bytes
+    enforced: Collection[str]  # of memory, cpu, pids: those that the node can
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,8 @@ class Sandbox:
     labels: Mapping[str, str]
     limits: Limits
     network: str
+    gpus: Sequence[str]  # as Ray names those that it has assigned
+    run_entrypoint: bool
     stop_grace: float  # seconds
     log_tail_bytes: int
 
@@ -61,7 +68,7 @@ class Result:
 
     exit_code: int
     out_of_memory: bool
-    usage: Usage
+    seconds: float
 
 
 class Execution:
@@ -88,6 +95,8 @@ class Execution:
         self.container, warnings = engine.create(
             specification(executor, sandbox, binds, with_stdin=streams.stdin is not None)
         )
+        self.layer: Path | None = None
+        """On the node: what the container has written into its own filesystem, once it can."""
         for warning in warnings:
             report.line(f"podman warns: {warning}")
 
@@ -95,7 +104,7 @@ class Execution:
         """Run the program to its end.
 
         Raises:
-            Canceled: the attempt was told to end; the container has been killed.
+            Canceled: the container was told to end, and has been killed.
             ContainerRefused: Podman can't run it (not: a program that is missing).
             PodmanUnavailable: the node's Podman went away.
             SystemFault: a file for stdout or stderr can't be written.
@@ -106,20 +115,29 @@ class Execution:
             except ContainerRefused as refusal:
                 return self._never_began(refusal)
             initialized = self._engine.inspect(self.container)
+            self.layer = initialized.layer
+            if wrong := keep_away(initialized.pid, initialized.network):
+                self._report.line(f"a cloud's metadata service can't be kept away: {wrong}")
             cgroup, conmon = Cgroup(initialized.pid), _Conmon(initialized.conmon_pid)
             with self._attached() as attachment:
                 self._engine.start(self.container)
-                index = self._report.executor_started(self._stdout.tail, self._stderr.tail)
+                index, began = self._began(), time.monotonic()
                 if self._control.stop.is_set():  # its kill may have come too early
                     self._kill()
                 self._read(attachment, index)
                 usage = cgroup.usage()
                 state = self._await_end(attachment, conmon)
         self._report.executor_ended(index, state.exit_code)
+        self._report.metadata(**_metadata(index, usage))
         self._control.check()
         killed = state.exit_code == 128 + signal.SIGKILL
         out_of_memory = killed and (bool(usage.memory_kills) or state.oom_killed)
-        return Result(state.exit_code, out_of_memory, usage)
+        return Result(state.exit_code, out_of_memory, time.monotonic() - began)
+
+    def _began(self) -> int:
+        index = self._report.executor_started(self._stdout.tail, self._stderr.tail)
+        self._report.metadata(**{f"executor_{index}_container": self.container})
+        return index
 
     @contextlib.contextmanager
     def _attached(self) -> Iterator[Attachment]:
@@ -175,14 +193,14 @@ class Execution:
             exit_code, what = _NOT_EXECUTABLE, "can't be executed"
         else:
             raise refusal
-        index = self._report.executor_started(self._stdout.tail, self._stderr.tail)
+        index = self._began()
         program = shlex.quote(self._executor.command[0])
         self._stderr.write(f"{program} {what}: {refusal}\n".encode())
         self._report.executor_ended(index, exit_code)
-        return Result(exit_code, out_of_memory=False, usage=Usage())
+        return Result(exit_code, out_of_memory=False, seconds=0.0)
 
     def _kill(self) -> None:
-        if self._sandbox.stop_grace == 0:
+        if self._sandbox.stop_grace == 0 or self._control.failure is not None:
             self._signal("KILL")
             return
         self._signal("TERM")
@@ -215,7 +233,6 @@ def specification(
     wanted: dict[str, Any] = {
         "name": sandbox.name,
         "image": executor.image,
-        "entrypoint": [],
         "command": executor.command,
         "env": executor.env or {},
         "labels": dict(sandbox.labels),
@@ -227,16 +244,35 @@ def specification(
         "systemd": "false",
         # Attached to; a log of Podman's own would fill the disk a second time.
         "log_configuration": {"driver": "none"},
-        "resource_limits": {
-            "cpu": {"quota": limits.cpu_cores * _CPU_PERIOD, "period": _CPU_PERIOD},
-            "memory": {"limit": limits.memory, "swap": limits.memory},
-        },
+        "resource_limits": _resource_limits(limits),
+        "shm_size": limits.shm,
+        "devices": [{"path": f"{_GPU_KIND}={gpu}"} for gpu in sandbox.gpus],
     }
+    if not sandbox.run_entrypoint:
+        wanted["entrypoint"] = []
     if executor.workdir:
         wanted |= {"work_dir": executor.workdir, "create_working_dir": True}
     if sandbox.network != "default":
         wanted["netns"] = {"nsmode": sandbox.network}
     return wanted
+
+
+def _resource_limits(limits: Limits) -> dict[str, Any]:
+    wanted = {
+        "cpu": {"quota": limits.cpu_cores * _CPU_PERIOD, "period": _CPU_PERIOD},
+        "memory": {"limit": limits.memory, "swap": limits.memory},
+        "pids": {"limit": limits.pids},
+    }
+    return {name: limit for name, limit in wanted.items() if name in limits.enforced}
+
+
+def _metadata(index: int, usage: Usage) -> dict[str, str]:
+    known: dict[str, str] = {}
+    if usage.peak_memory is not None:
+        known[f"executor_{index}_peak_memory_bytes"] = str(usage.peak_memory)
+    if usage.cpu_seconds is not None:
+        known[f"executor_{index}_cpu_seconds"] = f"{usage.cpu_seconds:.3f}"
+    return known
 
 
 def remove_container(engine: Engine, container: str) -> None:

@@ -3,7 +3,7 @@
 import fcntl
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Literal
@@ -26,12 +26,18 @@ _LASTING: Final = re.compile(
 
 
 def require_image(
-    engine: Engine, name: str, policy: Policy, locks: Path, control: Control
+    engine: Engine,
+    name: str,
+    policy: Policy,
+    locks: Path,
+    control: Control,
+    say: Callable[[str], None],
 ) -> Image:
     """Have an image on the node.
 
     Parameters:
         locks: a directory for lock files, the same for all runners of the node.
+        say: is told what may take its time.
 
     Raises:
         ImagePullFailed: with the registry's own words; `transient` if the fault may pass.
@@ -54,7 +60,7 @@ def require_image(
     lock = locks / f"pull-{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock"
     with _locked_unless_told(lock, control):
         found = None if policy == "always" else _find(engine, name)
-        return found or _pull_with_patience(engine, name, control)
+        return found or _pull_with_patience(engine, name, control, say)
 
 
 def qualified(name: str) -> str:
@@ -74,8 +80,11 @@ def _find(engine: Engine, name: str) -> Image | None:
         raise _failure(name, error, transient=False) from error
 
 
-def _pull_with_patience(engine: Engine, name: str, control: Control) -> Image:
+def _pull_with_patience(
+    engine: Engine, name: str, control: Control, say: Callable[[str], None]
+) -> Image:
     delay = _FIRST_DELAY
+    say(f"pulling the image {name} from {_registry(name)}")
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             return _pull(engine, qualified(name), control)
@@ -84,6 +93,7 @@ def _pull_with_patience(engine: Engine, name: str, control: Control) -> Image:
             lasting = bool(_LASTING.search(str(error)))
             if lasting or attempt == _ATTEMPTS:
                 raise _failure(name, error, transient=not lasting) from error
+            say(f"the pull of {name} failed and is tried again in {delay:g} seconds: {error}")
             control.stop.wait(delay)
             delay *= 2
     raise AssertionError("the last attempt returns or raises")
@@ -110,8 +120,11 @@ def _locked_unless_told(path: Path, control: Control) -> Iterator[None]:
         yield
 
 
+def _registry(name: str) -> str:
+    return qualified(name).split("/")[0]
+
+
 def _failure(name: str, error: SystemFault, *, transient: bool) -> ImagePullFailed:
-    registry = qualified(name).split("/")[0]
-    failure = ImagePullFailed(f"the image {name} can't be pulled from {registry}: {error}")
+    failure = ImagePullFailed(f"the image {name} can't be pulled from {_registry(name)}: {error}")
     failure.transient = transient
     return failure

@@ -43,6 +43,8 @@ class ContainerState:
     pid: int  # of the program on the node, 0 if there is none
     conmon_pid: int
     image_id: str
+    network: str  # none, host, bridge, slirp4netns …
+    layer: Path | None  # on the node: what it has written into its own filesystem
 
     @property
     def ended(self) -> bool:
@@ -70,6 +72,10 @@ class Engine:
             return self._call("GET", "/_ping", timeout=5.0) == b"OK"
         except SystemFault:
             return False
+
+    def info(self) -> dict[str, Any]:
+        """What Podman says of the node and of itself."""
+        return cast(dict[str, Any], self._json("GET", "/info"))
 
     # Images
 
@@ -110,6 +116,7 @@ class Engine:
         """The container's state now; raises NotFound."""
         document = self._json("GET", f"/containers/{container}/json")
         state = document["State"]
+        layer = (document["GraphDriver"].get("Data") or {}).get("UpperDir")
         return ContainerState(
             status=state["Status"],
             exit_code=state["ExitCode"],
@@ -117,6 +124,8 @@ class Engine:
             pid=state["Pid"],
             conmon_pid=state.get("ConmonPid", 0),
             image_id=document["Image"],
+            network=document["HostConfig"]["NetworkMode"],
+            layer=Path(layer) if layer else None,
         )
 
     def kill(self, container: str, signal: str = "KILL") -> None:

@@ -12,6 +12,7 @@ from raytes.runner.streams import Tail
 
 _TAILS_EVERY: Final = 1.0  # seconds
 _FIRST_TAILS_AFTER: Final = 0.02  # seconds; what is written together is sent together
+_LINES_AFTER: Final = 1.0  # seconds; in a short task they go with whatever is sent next
 _RUNNING: Final = -1  # the exit code of an executor that has none yet
 
 Send = Callable[[Update], None]
@@ -25,15 +26,15 @@ def now() -> str:
 class Report:
     """Collects what happens in an attempt and sends it; may be used from several threads.
 
-    Changes of state are sent at once, and what was said before them with them. Tails are sent
-    at most once a second, and only if they have changed.
+    Changes of state are sent at once, and what was said before them with them. Tails and lines
+    of the system log are sent at most once a second, and only if there are new ones.
     """
 
     def __init__(self, task_id: str, attempt: int, send: Send) -> None:
         self._task_id = task_id
         self._attempt = attempt
         self._send = send
-        self._lock = threading.RLock()
+        self._lock = threading.Condition()
         self._seq = 0
         self._log = TesTaskLog(logs=[], outputs=[], start_time=now(), metadata={})
         self._lines: list[str] = []
@@ -42,14 +43,16 @@ class Report:
         self._ended: set[int] = set()
         self._input_types: dict[int, TesFileType] = {}
         self._output_types: dict[int, TesFileType] = {}
-        self._changed = threading.Event()
-        self._closing = threading.Event()
+        self._due: float | None = None  # when what is new is sent; None: there is nothing
+        self._sent = 0.0
+        self._closing = False
         self._ticker: threading.Thread | None = None
 
     def line(self, message: str) -> None:
         """Add a line to the system log."""
         with self._lock:
             self._lines.append(f"{now()} {message}")
+            self._send_within(_LINES_AFTER)
 
     def metadata(self, **values: str) -> None:
         """Add to the attempt's metadata."""
@@ -79,9 +82,6 @@ class Report:
             started = TesExecutorLog(start_time=now(), exit_code=_RUNNING)
             self._log.logs = [*self._log.logs, started]
             self._tails[index] = (stdout, stderr)
-            if self._ticker is None:
-                self._ticker = threading.Thread(target=self._tick, name="tails", daemon=True)
-                self._ticker.start()
             self._send(self._update(TesState.RUNNING if index == 0 else None))
             return index
 
@@ -90,7 +90,7 @@ class Report:
         if index not in self._fresh_tails:
             with self._lock:
                 self._fresh_tails.add(index)
-            self._changed.set()
+                self._send_within(_FIRST_TAILS_AFTER)
 
     def executor_ended(self, index: int, exit_code: int) -> None:
         """Tell that an executor has ended; it is sent with whatever comes next."""
@@ -104,8 +104,9 @@ class Report:
 
     def last(self, state: TesState, *, retry: bool = False) -> Update:
         """The attempt's last update. It isn't sent: it is what running the attempt returns."""
-        self._closing.set()
-        self._changed.set()
+        with self._lock:
+            self._closing = True
+            self._lock.notify()
         if self._ticker is not None:
             self._ticker.join()
         with self._lock:
@@ -115,6 +116,7 @@ class Report:
 
     def _update(self, state: TesState | None, *, retry: bool = False) -> Update:
         self._seq += 1
+        self._due, self._sent = None, time.monotonic()
         fresh, self._fresh_tails = self._fresh_tails, set()
         lines, self._lines = tuple(self._lines), []
         return Update(
@@ -135,15 +137,21 @@ class Report:
         ended = index in self._ended
         return Tails(stdout.text(ended), stderr.text(ended))
 
+    def _send_within(self, seconds: float) -> None:
+        due = max(time.monotonic() + seconds, self._sent + _TAILS_EVERY)
+        if self._due is None or due < self._due:
+            self._due = due
+            self._lock.notify()
+        if self._ticker is None:
+            self._ticker = threading.Thread(target=self._tick, name="report", daemon=True)
+            self._ticker.start()
+
     def _tick(self) -> None:
-        sent = 0.0
-        while not self._closing.is_set():
-            self._changed.wait()
-            due = max(sent + _TAILS_EVERY - time.monotonic(), _FIRST_TAILS_AFTER)
-            if self._closing.wait(due):
-                return
-            self._changed.clear()
-            with self._lock:
-                if self._fresh_tails:
+        with self._lock:
+            while not self._closing:
+                if self._due is None:
+                    self._lock.wait()
+                elif (left := self._due - time.monotonic()) > 0:
+                    self._lock.wait(left)
+                else:
                     self._send(self._update(None))
-            sent = time.monotonic()

@@ -4,18 +4,36 @@ Readers never change anything and never wait for the writer. Every answer is mad
 snapshot, so that a task's state and its logs agree.
 """
 
+import threading
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import orjson
-from sqlalchemy import BindParameter, Connection, Select, bindparam, select
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Select,
+    bindparam,
+    func,
+    null,
+    select,
+)
 
 from raytes.store.database import open_for_reading
 from raytes.store.pages import Filters, issue, redeem
 from raytes.store.schema import attempts, documents, service, system_logs, tags, tails, tasks
 from raytes.views import View
+
+# Up to so many tasks, sorting what a name prefix finds is quicker than walking all names.
+_RARE = 2_000
+
+Row = Sequence[Any]
+Fetch = Callable[[str], Iterable[Row]]
+"""Fetches one of the parts in `_PARTS` for the tasks at hand."""
 
 
 class Reader:
@@ -24,6 +42,12 @@ class Reader:
     def __init__(self, database: Path) -> None:
         self._engine = open_for_reading(database)
         self._secret = b""
+        self._local = threading.local()
+        compiled = {name: part(True) for name, part in _PARTS.items()}
+        self._one = {
+            name: str(statement.compile(dialect=self._engine.dialect))
+            for name, statement in compiled.items()
+        }
 
     def facts(self) -> dict[str, str]:
         """What the store remembers of the service: instance, created, updated …"""
@@ -32,9 +56,14 @@ class Reader:
 
     def get(self, task_id: str, view: View) -> bytes | None:
         """The task as JSON, or None if there is none of that id."""
-        with self._engine.connect() as connection:
-            row = connection.execute(_ONE, {"task": task_id}).one_or_none()
-            return None if row is None else _documents(connection, [row], view)[0]
+        with self._snapshot() as cursor:
+
+            def fetch(part: str) -> list[Row]:
+                rows: list[Row] = cursor.execute(self._one[part], (task_id,)).fetchall()
+                return rows
+
+            found = fetch("task")
+            return _documents(fetch, found, view)[0] if found else None
 
     def page(self, filters: Filters, size: int, token: str | None, view: View) -> bytes:
         """A ListTasksResponse as JSON: the newest first, at most `size` tasks.
@@ -44,11 +73,17 @@ class Reader:
         """
         before = redeem(token, filters, self._page_secret()) if token else None
         with self._engine.connect() as connection:
-            rows = connection.execute(_matching(filters, before).limit(size + 1)).all()
-            shown = rows[:size]
-            answer = b'{"tasks":[' + b",".join(_documents(connection, shown, view)) + b"]"
-        if len(rows) > size:
-            next_token = issue(shown[-1].id, filters, self._page_secret())
+            walk = _walks_names(connection, filters)
+            found = connection.execute(_matching(filters, before, walk).limit(size + 1)).all()
+            shown = found[:size]
+            ids = [row.id for row in shown]
+
+            def fetch(part: str) -> Iterable[Row]:
+                return connection.execute(_MANY[part], {"ids": ids})
+
+            answer = b'{"tasks":[' + b",".join(_documents(fetch, shown, view)) + b"]"
+        if len(found) > size:
+            next_token = issue(ids[-1], filters, self._page_secret())
             answer += b',"next_page_token":' + orjson.dumps(next_token)
         return answer + b"}"
 
@@ -56,19 +91,30 @@ class Reader:
         """Close the connections."""
         self._engine.dispose()
 
+    @contextmanager
+    def _snapshot(self) -> Iterator[Any]:
+        """A cursor of the driver's own: SQLAlchemy would take longer than all else."""
+        if (cursor := getattr(self._local, "cursor", None)) is None:
+            self._local.connection = self._engine.raw_connection()
+            cursor = self._local.cursor = self._local.connection.cursor()
+        cursor.execute("BEGIN")
+        try:
+            yield cursor
+        finally:
+            cursor.execute("ROLLBACK")
+
     def _page_secret(self) -> bytes:
         if not self._secret:
             self._secret = self.facts()["page_secret"].encode()
         return self._secret
 
 
-_ROW = select(tasks.c.id, tasks.c.state, tasks.c.created)
-_ONE = _ROW.where(tasks.c.id == bindparam("task"))
+# --- which tasks ----------------------------------------------------------------------
 
 
-def _matching(filters: Filters, before: str | None) -> Select[Any]:
+def _matching(filters: Filters, before: str | None, walk_names: bool) -> Select[Any]:
     statement = _ROW.where(tasks.c.owner == filters.owner)
-    newest_first = tasks.c.id
+    newest_first: ColumnElement[str] = tasks.c.id
     for index, (key, value) in enumerate(filters.tags):
         tag = tags.alias(f"tag{index}")
         statement = statement.join(tag, tag.c.task_id == tasks.c.id).where(tag.c.key == key)
@@ -79,13 +125,31 @@ def _matching(filters: Filters, before: str | None) -> Select[Any]:
             newest_first = tag.c.task_id
     if filters.state:
         statement = statement.where(tasks.c.state == filters.state)
-    if filters.name_prefix:
-        statement = statement.where(tasks.c.name >= filters.name_prefix)
-        if beyond := _after_all_with(filters.name_prefix):
-            statement = statement.where(tasks.c.name < beyond)
+    for condition in _names_with(filters.name_prefix, indexed=not walk_names):
+        statement = statement.where(condition)
     if before is not None:
         statement = statement.where(newest_first < before)
     return statement.order_by(newest_first.desc())
+
+
+def _names_with(prefix: str, *, indexed: bool) -> Iterator[ColumnElement[bool]]:
+    # The empty addition keeps the database from choosing an index by name.
+    name = tasks.c.name if indexed else tasks.c.name.concat("")
+    if prefix:
+        yield name >= prefix
+        if beyond := _after_all_with(prefix):
+            yield name < beyond
+
+
+def _walks_names(connection: Connection, filters: Filters) -> bool:
+    """Whether so many names have the prefix that some are soon met among the newest."""
+    if not filters.name_prefix or filters.tags or filters.state:
+        return False
+    some = select(tasks.c.id).where(
+        tasks.c.owner == filters.owner, *_names_with(filters.name_prefix, indexed=True)
+    )
+    count = select(func.count()).select_from(some.limit(_RARE).subquery())
+    return connection.execute(count).scalar_one() == _RARE
 
 
 def _after_all_with(prefix: str) -> str | None:
@@ -99,22 +163,35 @@ def _after_all_with(prefix: str) -> str | None:
     return None
 
 
-def _documents(connection: Connection, rows: Sequence[Any], view: View) -> list[bytes]:
+# --- their documents ------------------------------------------------------------------
+
+
+def _documents(fetch: Fetch, rows: Iterable[Row], view: View) -> list[bytes]:
+    """The JSON of the tasks in `rows`, in their order."""
     if view is View.MINIMAL:
-        return [orjson.dumps({"id": row.id, "state": row.state}) for row in rows]
-    ids = [row.id for row in rows]
+        return [_minimal(task_id, state) for task_id, state, _ in rows]
     full = view is View.FULL
-    submitted = {row.task_id: row for row in connection.execute(_DOCUMENTS[full], {"ids": ids})}
-    logs = _logs(connection, ids, full)
-    return [_assemble(row, submitted[row.id], logs[row.id], full) for row in rows]
+    submitted = {
+        task_id: _with_contents(document, contents) if full and contents else document
+        for task_id, document, contents in fetch("documents_full" if full else "documents")
+    }
+    logs = _logs(fetch, full)
+    return [
+        b'{"id":"%b","state":"%b","creation_time":"%b",%b,"logs":[%b]}'
+        % (
+            task_id.encode(),
+            state.encode(),
+            created.encode(),
+            submitted[task_id][1:-1],
+            b",".join(logs[task_id]),
+        )
+        for task_id, state, created in rows
+    ]
 
 
-def _assemble(row: Any, submitted: Any, logs: Iterable[bytes], full: bool) -> bytes:
-    document = submitted.document
-    if full and submitted.contents is not None:
-        document = _with_contents(document, submitted.contents)
-    head = orjson.dumps({"id": row.id, "state": row.state, "creation_time": row.created})
-    return b'%b,%b,"logs":[%b]}' % (head[:-1], document[1:-1], b",".join(logs))
+def _minimal(task_id: str, state: str) -> bytes:
+    # Neither has a character that JSON would escape.
+    return b'{"id":"%b","state":"%b"}' % (task_id.encode(), state.encode())
 
 
 def _with_contents(document: bytes, contents: bytes) -> bytes:
@@ -124,12 +201,12 @@ def _with_contents(document: bytes, contents: bytes) -> bytes:
     return orjson.dumps(task)
 
 
-def _logs(connection: Connection, ids: Sequence[str], full: bool) -> dict[str, list[bytes]]:
+def _logs(fetch: Fetch, full: bool) -> dict[str, list[bytes]]:
     found: defaultdict[str, list[bytes]] = defaultdict(list)
-    extras = _full_only(connection, ids) if full else {}
-    for row in connection.execute(_ATTEMPTS, {"ids": ids}):
-        extra = extras.get((row.task_id, row.number))
-        found[row.task_id].append(_with_extras(row.log, extra) if extra else row.log)
+    extras = _full_only(fetch) if full else {}
+    for task_id, number, log in fetch("attempts"):
+        extra = extras.get((task_id, number))
+        found[task_id].append(_with_extras(log, extra) if extra else log)
     return found
 
 
@@ -137,16 +214,16 @@ class _Extras:
     """What FULL alone shows of one attempt."""
 
     def __init__(self) -> None:
-        self.tails: dict[int, Any] = {}
+        self.tails: dict[int, tuple[str, str]] = {}
         self.lines: list[str] = []
 
 
-def _full_only(connection: Connection, ids: Sequence[str]) -> dict[tuple[str, int], _Extras]:
+def _full_only(fetch: Fetch) -> dict[tuple[str, int], _Extras]:
     extras: defaultdict[tuple[str, int], _Extras] = defaultdict(_Extras)
-    for row in connection.execute(_TAILS, {"ids": ids}):
-        extras[row.task_id, row.attempt].tails[row.executor] = row
-    for row in connection.execute(_LINES, {"ids": ids}):
-        extras[row.task_id, row.attempt].lines.append(row.line)
+    for task_id, attempt, executor, stdout, stderr in fetch("tails"):
+        extras[task_id, attempt].tails[executor] = (stdout, stderr)
+    for task_id, attempt, line in fetch("lines"):
+        extras[task_id, attempt].lines.append(line)
     return extras
 
 
@@ -154,27 +231,42 @@ def _with_extras(log: bytes, extra: _Extras) -> bytes:
     record = orjson.loads(log)
     for index, executor in enumerate(record["logs"]):
         if (tail := extra.tails.get(index)) is not None:
-            executor["stdout"], executor["stderr"] = tail.stdout, tail.stderr
+            executor["stdout"], executor["stderr"] = tail
     if extra.lines:
         record["system_logs"] = extra.lines
     return orjson.dumps(record)
 
 
+# --- the statements -------------------------------------------------------------------
+
+_ROW = select(tasks.c.id, tasks.c.state, tasks.c.created)
 _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
-_DOCUMENTS = {
-    True: select(documents.c.task_id, documents.c.document, documents.c.contents).where(
-        documents.c.task_id.in_(_IDS)
+
+
+def _of(column: ColumnElement[str], one: bool) -> ColumnElement[bool]:
+    return column == bindparam("task") if one else column.in_(_IDS)
+
+
+_PARTS: dict[str, Callable[[bool], Select[Any]]] = {
+    "task": lambda one: _ROW.where(_of(tasks.c.id, one)),
+    "documents": lambda one: select(documents.c.task_id, documents.c.document, null()).where(
+        _of(documents.c.task_id, one)
     ),
-    False: select(documents.c.task_id, documents.c.document).where(documents.c.task_id.in_(_IDS)),
+    "documents_full": lambda one: select(
+        documents.c.task_id, documents.c.document, documents.c.contents
+    ).where(_of(documents.c.task_id, one)),
+    "attempts": lambda one: (
+        select(attempts.c.task_id, attempts.c.number, attempts.c.log)
+        .where(_of(attempts.c.task_id, one))
+        .order_by(attempts.c.task_id, attempts.c.number)
+    ),
+    "tails": lambda one: select(tails).where(_of(tails.c.task_id, one)),
+    "lines": lambda one: (
+        select(system_logs.c.task_id, system_logs.c.attempt, system_logs.c.line)
+        .where(_of(system_logs.c.task_id, one))
+        .order_by(system_logs.c.task_id, system_logs.c.attempt, system_logs.c.n)
+    ),
 }
-_ATTEMPTS = (
-    select(attempts.c.task_id, attempts.c.number, attempts.c.log)
-    .where(attempts.c.task_id.in_(_IDS))
-    .order_by(attempts.c.task_id, attempts.c.number)
-)
-_TAILS = select(tails).where(tails.c.task_id.in_(_IDS))
-_LINES = (
-    select(system_logs)
-    .where(system_logs.c.task_id.in_(_IDS))
-    .order_by(system_logs.c.task_id, system_logs.c.attempt, system_logs.c.n)
-)
+"""What a document is made of; for one task (True), or for those of a page."""
+
+_MANY = {name: part(False) for name, part in _PARTS.items()}

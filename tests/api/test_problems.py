@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.testclient import TestClient
 
 from raytes.api.invalid import FieldError, InvalidDocument
+from raytes.api import methods
 from raytes.api.problems import install, problem
 from raytes.models import JsonObject
 from raytes.views import View
@@ -18,6 +19,7 @@ from raytes.views import View
 def application() -> FastAPI:
     app = FastAPI()
     install(app)
+    methods.install(app)
     app.include_router(routes())
     app.include_router(routes(), prefix="/included")
     return app
@@ -69,7 +71,7 @@ def client() -> TestClient:
 
 
 def test_a_problem_has_its_media_type_and_members() -> None:
-    reply = problem(400, "Bad Request", "no", [FieldError("name", "is wrong")], {"X-A": "b"})
+    reply = problem(400, "no", [FieldError("name", "is wrong")], {"X-A": "b"})
     assert reply.status_code == 400
     assert reply.headers["content-type"] == "application/problem+json"
     assert reply.headers["x-a"] == "b"
@@ -82,7 +84,7 @@ def test_a_problem_has_its_media_type_and_members() -> None:
 
 
 def test_a_problem_without_mistakes_has_no_list_of_them() -> None:
-    assert "errors" not in orjson.loads(problem(404, "Not Found", "no").body)
+    assert "errors" not in orjson.loads(problem(404, "no").body)
 
 
 def test_a_problem_can_quote_what_is_no_text() -> None:

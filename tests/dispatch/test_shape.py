@@ -31,13 +31,35 @@ def test_resources_become_actor_options() -> None:
     }
 
 
+def test_gpus_become_ray_s_and_their_type_the_accelerator_label() -> None:
+    asked = TesResources(backend_parameters={"gpu_count": "2", "gpu_type": "A100"})
+    shape = shape_of(asked, SETTINGS, serving=False)
+    options = shape.actor_options(serving_node="", disk_declared=False)
+    assert options["num_gpus"] == 2
+    assert options["label_selector"] == {"ray.io/accelerator-type": "A100"}
+    assert "2 A100 GPUs" in str(shape)
+
+
+def test_a_task_that_asks_for_no_gpu_asks_ray_for_none() -> None:
+    options = Shape(cpus=1, memory=1).actor_options(serving_node="", disk_declared=False)
+    assert options == {"num_cpus": 1, "memory": 1}
+
+
+def test_a_default_for_disk_is_asked_for() -> None:
+    settings = Settings(default_disk_gb=5.0)
+    assert shape_of(None, settings, serving=False).disk_gb == 5
+
+
 def test_disk_is_not_asked_of_a_cluster_that_does_not_declare_it() -> None:
     shape = Shape(cpus=1, memory=1, disk_gb=10.0)
     assert "resources" not in shape.actor_options(serving_node="", disk_declared=False)
 
 
 def test_a_shape_survives_being_stored() -> None:
-    shape = Shape(cpus=2, memory=3, disk_gb=0.5, zones=("a",), on_demand=True, serving=True)
+    shape = Shape(
+        cpus=2, memory=3, disk_gb=0.5, zones=("a",), on_demand=True, serving=True, gpus=1,
+        gpu_type="L4",
+    )  # fmt: skip
     assert Shape.from_key(shape.key()) == shape
 
 
@@ -50,3 +72,13 @@ def test_a_node_holds_what_fits_it_and_is_of_its_kind() -> None:
     assert not node.could_hold(Shape(cpus=1, memory=1, zones=("b",)))
     assert not node.could_hold(Shape(cpus=1, memory=1, on_demand=True))
     assert not node.could_hold(Shape(cpus=1, memory=1, serving=True))
+    assert not node.could_hold(Shape(cpus=1, memory=1, gpus=1))
+
+
+def test_a_node_with_gpus_holds_as_many_of_their_type() -> None:
+    node = Node("n", cpus=4, memory=8, gpus=2, gpu_type="A100")
+    assert node.could_hold(Shape(cpus=1, memory=1, gpus=2))
+    assert node.could_hold(Shape(cpus=1, memory=1, gpus=1, gpu_type="A100"))
+    assert not node.could_hold(Shape(cpus=1, memory=1, gpus=3))
+    assert not node.could_hold(Shape(cpus=1, memory=1, gpus=1, gpu_type="L4"))
+    assert str(node) == "4 CPUs and 0.0 GB of memory and 2 A100 GPUs"

@@ -8,14 +8,6 @@ from tests.images import Images
 from tests.service.running import Service
 
 
-@pytest.fixture(scope="session")
-def service(podman_images: Images, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The service that most tests share."""
-    running = Service(tmp_path_factory.mktemp("service") / "state", podman_images.busybox).start()
-    yield running
-    assert running.stop() == 0
-
-
 @pytest.fixture
 def new_service(podman_images: Images) -> Iterator[Callable[..., Service]]:
     """Makes services of a test's own, and stops what still runs after it."""

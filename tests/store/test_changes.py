@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -6,7 +7,15 @@ import pytest
 from raytes.attempt import Tails, Update
 from raytes.config import Settings
 from raytes.lifecycle import FINAL
-from raytes.models import TesExecutorLog, TesFileType, TesInput, TesState, TesTask, TesTaskLog
+from raytes.models import (
+    TesExecutorLog,
+    TesFileType,
+    TesInput,
+    TesResources,
+    TesState,
+    TesTask,
+    TesTaskLog,
+)
 from raytes.store import changes
 from raytes.views import View
 from tests.store.conftest import Database, minimal_task, new_task
@@ -140,6 +149,29 @@ def test_a_fault_is_tried_again_as_often_as_is_set(database: Database) -> None:
         states.append(ended.state)
     assert states == [TesState.QUEUED, TesState.QUEUED, TesState.SYSTEM_ERROR]
     assert len(shown(database, task)["logs"]) == 3
+
+
+def test_a_task_may_choose_its_retries(database: Database) -> None:
+    chosen = TesResources(backend_parameters={"max_retries": "0"})
+    task = database.create(minimal_task(resources=chosen))
+    assign(database, task)
+    ended = end(database, update(task, state=TesState.SYSTEM_ERROR, retry=True), max_retries=2)
+    assert ended is not None
+    assert ended.state is TesState.SYSTEM_ERROR
+
+
+def test_an_assignment_says_how_long_the_task_has_waited(database: Database) -> None:
+    hour, half = "2020-01-01T00:00:00.000Z", "2020-01-01T00:30:00.000Z"
+    task = replace(new_task(minimal_task()), created=hour)
+    database.change(lambda c: changes.create(c, [task]))
+    waits = []
+    for number in (1, 2):
+        assignment = database.change(lambda c: changes.assign(c, task.id, "r"))
+        assert assignment is not None
+        waits.append(assignment.queue_seconds)
+        log = TesTaskLog(logs=[], outputs=[], end_time=half)
+        end(database, update(task.id, number, state=TesState.QUEUED, log=log, retry=True))
+    assert waits[0] - waits[1] == pytest.approx(1800, abs=60)
 
 
 def test_an_attempt_that_was_given_back_costs_no_retry(database: Database) -> None:

@@ -1,0 +1,1 @@
+"""How raytes stands beside bare Podman, a bare route and its own smaller self."""

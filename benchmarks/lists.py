@@ -1,0 +1,142 @@
+"""Lists and single tasks of a million beside those of a thousand."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+
+from benchmarks.result import Result, median
+from raytes import ids
+from raytes.attempt import Update
+from raytes.models import TesExecutor, TesState, TesTask
+from raytes.store import changes
+from raytes.store.database import Writer, open_for_writing
+from raytes.store.documents import NewTask, split_document
+from raytes.store.pages import Filters
+from raytes.store.reader import Reader
+from raytes.views import View
+
+_FEW = 1_000
+_BATCH = 5_000
+_REPEATS = 30
+_PAGE = 256
+_FAR = 500  # pages
+
+_LISTS = {
+    "no filter": Filters(),
+    "state": Filters(state="QUEUED"),
+    "tag": Filters(tags=(("group", "a"),)),
+    "tag, any value": Filters(tags=(("group", ""),)),
+    "name_prefix": Filters(name_prefix="align-"),
+    "rare name_prefix": Filters(name_prefix="rare-"),
+    "rare state": Filters(state="COMPLETE"),
+}
+
+
+def measure(directory: Path, *, many: int) -> list[Result]:
+    """All measures of this module, with `many` tasks beside a thousand."""
+    few, lots = _filled(directory / "few.db", _FEW), _filled(directory / "many.db", many)
+    results = []
+    for name, filters in _LISTS.items():
+        results.append(_compare(f"list, {name}, first page", few, lots, _first(filters)))
+    far = _token_of_page(lots, min(_FAR, many // _PAGE - 1))
+    few_times = [_timed(_first(Filters()), few) for _ in range(_REPEATS)]
+    far_times = [
+        _timed(lambda r: r.page(Filters(), _PAGE, far, View.MINIMAL), lots) for _ in range(_REPEATS)
+    ]
+    results.append(_result(f"list, no filter, page {_FAR}", few_times, far_times))
+    results.append(
+        _compare(
+            "get one, FULL",
+            few,
+            lots,
+            lambda reader: reader.get(_some(reader), View.FULL),
+            must=1.2,
+        )
+    )
+    return results
+
+
+def _first(filters: Filters) -> Callable[[Reader], object]:
+    return lambda reader: reader.page(filters, _PAGE, None, View.MINIMAL)
+
+
+def _some(reader: Reader) -> str:
+    page = reader.page(Filters(), 1, None, View.MINIMAL)
+    found: str = orjson.loads(page)["tasks"][0]["id"]
+    return found
+
+
+def _compare(
+    name: str, few: Reader, lots: Reader, work: Callable[[Reader], object], must: float = 2.0
+) -> Result:
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(_REPEATS):
+        times[0].append(_timed(work, few))
+        times[1].append(_timed(work, lots))
+    return _result(name, *times, must=must)
+
+
+def _result(name: str, few: list[float], lots: list[float], must: float = 2.0) -> Result:
+    return Result(
+        name,
+        median(lots) / median(few),
+        must,
+        "less",
+        f"{median(lots) * 1000:.2f} ms",
+        f"{median(few) * 1000:.2f} ms of a thousand",
+    )
+
+
+def _timed(work: Callable[[Reader], object], reader: Reader) -> float:
+    start = time.perf_counter()
+    work(reader)
+    return time.perf_counter() - start
+
+
+def _token_of_page(reader: Reader, number: int) -> str:
+    token = None
+    for _ in range(number):
+        token = orjson.loads(reader.page(Filters(), _PAGE, token, View.MINIMAL))["next_page_token"]
+    assert token is not None
+    return token
+
+
+def _filled(path: Path, count: int) -> Reader:
+    """A database of so many tasks: half have a tag, one in ten a name, few have ended."""
+    writer = Writer(open_for_writing(path))
+    writer.submit(lambda c: changes.remember(c, {"page_secret": "secret"})).result()
+    for start in range(0, count, _BATCH):
+        new = [_task(number) for number in range(start, min(start + _BATCH, count))]
+        writer.submit(lambda c, new=new: changes.create(c, new)).result()
+    writer.submit(_end_some).result()
+    writer.close()
+    return Reader(path)
+
+
+def _end_some(connection: "changes.Connection") -> None:
+    queued, _ = changes.unfinished(connection)
+    for task in queued[:: max(1, len(queued) // 20)]:
+        changes.assign(connection, task.id, "runner")
+        changes.end(connection, Update(task.id, 1, 1, state=TesState.COMPLETE), 0)
+
+
+def _task(number: int) -> NewTask:
+    name = f"align-{number}" if number % 10 == 0 else "rare-1" if number % 997 == 1 else "other"
+    task = TesTask(
+        name=name,
+        executors=[TesExecutor(image="busybox", command=["true"])],
+        tags={"group": "a" if number % 2 else "b"},
+    )
+    document, contents = split_document(task)
+    return NewTask(
+        id=ids.mint(),
+        owner="",
+        name=name,
+        created=changes.now(),
+        shape="{}",
+        document=document,
+        contents=contents,
+        tags=task.tags or {},
+    )

@@ -1,0 +1,192 @@
+"""Tasks beside bare containers: throughput, latency, CPU, cancel and logs."""
+
+import resource
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from benchmarks.result import Result, median, percentile
+from benchmarks.service import Service, cpu_seconds, processes_of
+from raytes.models import TesState
+from raytes.views import View
+
+_LIMITS = ["--network=none", "--cpus=1", "--memory=128000000", "--memory-swap=128000000"]
+_RESOURCES = {"cpu_cores": 1, "ram_gb": 0.128}
+_PARALLEL = (2, 3, 4, 6)
+
+
+def measure(service: Service, image: str, *, tasks: int) -> list[Result]:
+    """All measures of this module; `tasks` is how many are drained."""
+    _run(service, _true(image))  # a warm runner, the image in the page cache
+    bare_one, one = [], []
+    for _ in range(15):
+        bare_one.append(_timed(lambda: _podman(image, "true")))
+        one.append(_timed(lambda: _run(service, _true(image))))
+    extra = median(one) - median(bare_one)
+    return [
+        *_drained(service, image, tasks),
+        _mixed_shapes(service, image, tasks),
+        Result(
+            "one task, POST to COMPLETE, warm",
+            median(one) / median(bare_one),
+            (median(bare_one) + 0.06) / median(bare_one),
+            "less",
+            f"{median(one) * 1000:.0f} ms ({extra * 1000:+.0f})",
+            f"{median(bare_one) * 1000:.0f} ms",
+        ),
+        _cancelled(service, image),
+        _first_line(service, image),
+    ]
+
+
+def _drained(service: Service, image: str, tasks: int) -> list[Result]:
+    bare = {parallel: _bare(image, tasks // 2, parallel) for parallel in _PARALLEL}
+    best = max(bare, key=lambda parallel: bare[parallel])
+    before = _children_cpu()
+    rate = _bare(image, tasks, best)
+    bare_cpu = (_children_cpu() - before) / tasks
+    ours_before = cpu_seconds(processes_of(service))
+    ours = _drain(service, [_true(image)] * tasks)
+    ours_cpu = (cpu_seconds(processes_of(service)) - ours_before) / tasks
+    rate = (rate + _bare(image, tasks, best)) / 2
+    return [
+        Result(
+            f"{tasks} tasks of `true`, drained",
+            ours / rate,
+            1.0,
+            "more",
+            f"{ours:.1f}/s",
+            f"{rate:.1f}/s with {best} at once",
+        ),
+        Result(
+            "control plane's CPU for a task",
+            ours_cpu / bare_cpu,
+            0.5,
+            "less",
+            f"{ours_cpu * 1000:.0f} ms",
+            f"{bare_cpu * 1000:.0f} ms of `podman run` itself",
+        ),
+    ]
+
+
+def _mixed_shapes(service: Service, image: str, tasks: int) -> Result:
+    one = _drain(service, [_true(image)] * tasks)
+    shapes = [
+        _true(image, {"cpu_cores": 1, "ram_gb": 0.128 + 0.01 * (number % 8)})
+        for number in range(tasks)
+    ]
+    mixed = _drain(service, shapes)
+    return Result(
+        f"{tasks} tasks in 8 resource shapes",
+        mixed / one,
+        0.6,
+        "more",
+        f"{mixed:.1f}/s",
+        f"{one:.1f}/s in one shape",
+    )
+
+
+def _cancelled(service: Service, image: str) -> Result:
+    seconds = []
+    with service.client as client:
+        for _ in range(20):
+            task_id = client.create(_task(image, "sh", "-c", "echo up; sleep 600"))
+            _await_text(service, task_id, "up")
+            seconds.append(_timed(lambda task_id=task_id: _cancel(service, task_id)))
+    return Result(
+        "cancel to container gone, p95 (s)",
+        percentile(seconds, 0.95),
+        1.0,
+        "less",
+        f"{percentile(seconds, 0.95) * 1000:.0f} ms",
+    )
+
+
+def _cancel(service: Service, task_id: str) -> None:
+    with service.client as client:
+        client.cancel(task_id)
+    label = f"label=raytes.task={task_id}"
+    left = subprocess.run(["podman", "ps", "--quiet", "--filter", label], capture_output=True)
+    assert not left.stdout, "the container was still there when cancel answered"
+
+
+def _first_line(service: Service, image: str) -> Result:
+    seconds = []
+    with service.client as client:
+        for _ in range(20):
+            task_id = client.create(
+                _task(image, "sh", "-c", "sleep 0.5; cat /proc/uptime; sleep 600")
+            )
+            text = _await_text(service, task_id, ".")
+            seen = float(Path("/proc/uptime").read_text().split()[0])
+            seconds.append(seen - float(text.split()[0]))
+            client.cancel(task_id)
+    return Result(
+        "first log line to visible in FULL, p95 (s)",
+        percentile(seconds, 0.95),
+        1.5,
+        "less",
+        f"{percentile(seconds, 0.95) * 1000:.0f} ms",
+    )
+
+
+def _await_text(service: Service, task_id: str, text: str) -> str:
+    with service.client as client:
+        while True:
+            task = client.get(task_id, View.FULL)
+            executors = task.logs[-1].logs if task.logs else []
+            if executors and text in (stdout := executors[0].stdout or ""):
+                return stdout
+            assert task.state in (TesState.QUEUED, TesState.INITIALIZING, TesState.RUNNING)
+            time.sleep(0.005)
+
+
+def _drain(service: Service, documents: list[dict[str, Any]]) -> float:
+    """Tasks a second, from the first POST to the last end."""
+    with service.client as client:
+        start = time.perf_counter()
+        ids = [client.create(document) for document in documents]
+        for task_id in ids:
+            while client.state(task_id) is not TesState.COMPLETE:
+                time.sleep(0.02)
+        return len(documents) / (time.perf_counter() - start)
+
+
+def _run(service: Service, document: dict[str, Any]) -> None:
+    with service.client as client:
+        task_id = client.create(document)
+        while client.state(task_id) is not TesState.COMPLETE:
+            time.sleep(0.002)
+
+
+def _bare(image: str, count: int, parallel: int) -> float:
+    """Containers a second."""
+    start = time.perf_counter()
+    with ThreadPoolExecutor(parallel) as pool:
+        list(pool.map(lambda _: _podman(image, "true"), range(count)))
+    return count / (time.perf_counter() - start)
+
+
+def _podman(image: str, *command: str) -> None:
+    subprocess.run(["podman", "run", "--rm", *_LIMITS, image, *command], check=True)
+
+
+def _true(image: str, resources: dict[str, float] = _RESOURCES) -> dict[str, Any]:
+    return _task(image, "true", resources=resources)
+
+
+def _task(image: str, *command: str, resources: dict[str, float] = _RESOURCES) -> dict[str, Any]:
+    return {"executors": [{"image": image, "command": list(command)}], "resources": resources}
+
+
+def _timed(work: Any) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _children_cpu() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime

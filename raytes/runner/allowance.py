@@ -1,0 +1,104 @@
+"""What a task may use that the kernel doesn't watch over: time, and room on the disk."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from raytes.errors import Canceled, RaytesError
+from raytes.runner.control import Control
+
+_LOOK_EVERY: Final = 0.25  # seconds
+_REST: Final = 10  # times as long as it took to look; so it takes at most a tenth of a CPU
+_BLOCK: Final = 512  # bytes, in st_blocks
+
+
+@contextmanager
+def within_time(seconds: float | None, control: Control, failure: RaytesError) -> Iterator[None]:
+    """While in this block, let `control` fail when the time is up; None: never."""
+    if seconds is None:
+        yield
+        return
+    timer = threading.Timer(seconds, control.fail, [failure])
+    timer.daemon = True
+    timer.start()
+    try:
+        with _failing(control):
+            yield
+    finally:
+        timer.cancel()
+        timer.join()
+        control.recover()
+
+
+@contextmanager
+def within_disk(
+    limit: int, occupied: Callable[[], Iterable[Path]], control: Control, failure: RaytesError
+) -> Iterator[None]:
+    """While in this block, let `control` fail when some directories hold too much.
+
+    Parameters:
+        limit: bytes; 0: there is none.
+        occupied: the directories, asked each time.
+    """
+    if not limit:
+        yield
+        return
+    over = threading.Event()
+    watch = threading.Thread(
+        target=_watch, args=(limit, occupied, control, failure, over), name="disk", daemon=True
+    )
+    watch.start()
+    try:
+        with _failing(control):
+            yield
+    finally:
+        over.set()
+        watch.join()
+        control.recover()
+
+
+def bytes_on_disk(directory: Path) -> int:
+    """What lies in a directory, as far as it may be looked at, in bytes of its disk."""
+    total = 0
+    pending = [directory]
+    while pending:
+        try:
+            with os.scandir(pending.pop()) as entries:
+                for entry in entries:
+                    total += entry.stat(follow_symlinks=False).st_blocks * _BLOCK
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(Path(entry.path))
+        except OSError:  # it is being removed, or another user's
+            continue
+    return total
+
+
+def _watch(
+    limit: int,
+    occupied: Callable[[], Iterable[Path]],
+    control: Control,
+    failure: RaytesError,
+    over: threading.Event,
+) -> None:
+    delay = 0.0
+    while not over.wait(delay):
+        start = time.monotonic()
+        if sum(map(bytes_on_disk, occupied())) > limit:
+            control.fail(failure)
+            return
+        delay = max(_LOOK_EVERY, _REST * (time.monotonic() - start))
+
+
+@contextmanager
+def _failing(control: Control) -> Iterator[None]:
+    """Raises the failure instead of what unwinds the attempt because of it."""
+    try:
+        yield
+    except Canceled:
+        if (failure := control.failure) is not None:
+            raise failure from None
+        raise
