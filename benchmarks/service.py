@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from raytes.client import Client
-from raytes.surroundings import runtime_path
 
 CONSTANT_ROUTE = "/constant"
 
@@ -59,7 +58,7 @@ class Service:
 
     def deploy_constant(self) -> None:
         """Put a route that returns a constant behind the service's ingress."""
-        address = (runtime_path(self.state_dir) / "ray_current_cluster").read_text().strip()
+        address = (self.state_dir / "ray-address").read_text().strip()
         environment = {
             **os.environ,
             "RAY_ADDRESS": address,

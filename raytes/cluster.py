@@ -50,9 +50,13 @@ def own_ray(settings: Settings, directory: Path) -> Iterator[None]:
         object_store_memory=_OBJECT_STORE_BYTES,
         _temp_dir=str(directory),
     )
+    # For a notebook or driver that wants to join, beside the token that it needs.
+    address = settings.state_dir / "ray-address"
+    address.write_text(ray.get_runtime_context().gcs_address + "\n")
     try:
         yield
     finally:
+        address.unlink(missing_ok=True)
         ray.shutdown()
 
 

@@ -89,6 +89,13 @@ class Settings(BaseSettings):
     )
     environment: str | None = Field(default=None, description="prod, test, dev, staging …")
 
+    # Browsers
+    cors_origins: tuple[str, ...] = Field(
+        default=(),
+        description="The websites whose scripts may use the API, as scheme, host and port "
+        "(`https://lab.example`); `*` is any. Default: none.",
+    )
+
     # Documents
     max_document_bytes: int = Field(
         default=32 * 2**20, ge=2**20, description="The largest task document accepted, in bytes."

@@ -21,6 +21,7 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
+    JsonValue,
     Strict,
     UrlConstraints,
     model_validator,
@@ -51,6 +52,8 @@ Int32 = Annotated[int, Field(ge=-(2**31), le=2**31 - 1), BeforeValidator(_whole)
 Tags = Annotated[dict[str, str], BeforeValidator(_empty_for_null)]
 Timestamp = Annotated[AwareDatetime, Strict(False), AfterValidator(_utc)]
 Url = Annotated[AnyUrl, Strict(False), UrlConstraints(preserve_empty_path=True)]
+
+_READ_ONLY: dict[str, JsonValue] = {"readOnly": True}
 
 
 class Document(BaseModel):
@@ -352,9 +355,12 @@ class TesTask(Document):
         default=None,
         description="The task's identifier; set by the server.",
         examples=["job-0012345"],
+        json_schema_extra=_READ_ONLY,
     )
     state: State = Field(
-        default=TesState.UNKNOWN, description="The task's state; set by the server."
+        default=TesState.UNKNOWN,
+        description="The task's state; set by the server.",
+        json_schema_extra=_READ_ONLY,
     )
     name: str | None = Field(default=None, description="The user's name for the task.")
     description: str | None = Field(
@@ -391,11 +397,13 @@ class TesTask(Document):
     logs: list[TesTaskLog] | None = Field(
         default=None,
         description="One entry for each attempt, the last one last; set by the server.",
+        json_schema_extra=_READ_ONLY,
     )
     creation_time: str | None = Field(
         default=None,
         description="When the task was created, in RFC 3339; set by the server.",
         examples=["2020-10-02T10:00:00-05:00"],
+        json_schema_extra=_READ_ONLY,
     )
 
 

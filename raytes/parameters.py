@@ -15,8 +15,8 @@ from raytes.models import TesResources
 
 _MAX_RETRIES: Final = 100
 _MAX_GPUS: Final = 1024
-
 LABEL: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+"""What Ray takes for the value of a label: a zone, a type of accelerator."""
 
 
 @dataclass(frozen=True, slots=True)

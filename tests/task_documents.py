@@ -12,6 +12,7 @@ components = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="/\0*?[\\"), min_size=1, max_size=8
 ).filter(lambda name: name not in (".", ".."))
 arguments = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+zones = st.from_regex(r"\A[a-z]([a-z0-9_.-]{0,8}[a-z0-9])?\Z")
 paths = st.lists(components, min_size=1, max_size=4).map(lambda parts: "/" + "/".join(parts))
 file_types = st.sampled_from(["FILE", "DIRECTORY"])
 timestamps = st.datetimes().map(lambda moment: moment.isoformat() + "Z")
@@ -57,7 +58,7 @@ resources = objects(
         "ram_gb": gigabytes,
         "disk_gb": gigabytes,
         "preemptible": st.booleans(),
-        "zones": st.lists(text, max_size=3),
+        "zones": st.lists(zones, max_size=3),
         "backend_parameters": st.dictionaries(text, text, max_size=3),
     },
 )
@@ -69,12 +70,13 @@ def _apart(items: list[JsonObject]) -> list[JsonObject]:
 
 
 _asked_for = {
-    **described,
+    "name": arguments,
+    "description": text,
     "inputs": st.lists(inputs, max_size=3).map(_apart),
     "outputs": st.lists(outputs, max_size=3),
     "resources": resources,
     "volumes": st.lists(paths, max_size=3),
-    "tags": st.dictionaries(text, text, max_size=3),
+    "tags": st.dictionaries(arguments, arguments, max_size=3),
 }
 
 submissions = objects({"executors": st.lists(executors, min_size=1, max_size=3)}, _asked_for)

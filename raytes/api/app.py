@@ -2,25 +2,30 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 
 from fastapi import FastAPI
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-import raytes
-from raytes.api import problems
-from raytes.api.parameters import Supported
-from raytes.api.routes import BASE_PATH, TaskRoutes
+from raytes.api import methods, problems
+from raytes.api.cors import CrossOrigin
+from raytes.api.openapi import description_routes
+from raytes.api.routes import TaskRoutes
 from raytes.config import Settings
+from raytes.parameters import BACKEND_PARAMETERS
 from raytes.storage import Storage
 from raytes.store.client import StoreClient
 from raytes.store.database import DatabaseUnavailable
 
-BACKEND_PARAMETERS: Supported = {}
-"""The backend parameters that tasks may use, each with the check of its value."""
-
 _RETRY_AFTER_S = "2"
+
+# Below this size, in bytes, a compressed reply is no sooner there.
+_GZIP_FROM = 4096
+# The quickest: JSON gets hardly smaller with more, and the replica has one CPU.
+_GZIP_LEVEL = 1
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -34,26 +39,37 @@ def create_app(settings: Settings) -> FastAPI:
         routes.store.reader.close()
 
     app = FastAPI(
-        title="Task Execution Service",
-        version=raytes.__version__,
-        lifespan=lifespan,
-        openapi_url=f"{BASE_PATH}/openapi.json",
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
+        lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False
     )
     app.include_router(routes.router)
-    problems.install(app)
+    app.include_router(description_routes(routes.router))
     app.add_exception_handler(DatabaseUnavailable, _unavailable)
-    app.add_exception_handler(RayError, _unavailable)
+    app.add_exception_handler(RayError, _store_failed)
+    # From the inside out.
+    problems.install(app)
+    app.add_middleware(GZipMiddleware, minimum_size=_GZIP_FROM, compresslevel=_GZIP_LEVEL)
+    methods.install(app)
+    if settings.cors_origins:
+        app.add_middleware(CrossOrigin, origins=settings.cors_origins)
     return app
 
 
+async def _store_failed(request: Request, error: Exception) -> Response:
+    """What the store raised (Ray wraps it), or that it can't be reached."""
+    if not isinstance(error, RayTaskError):
+        return _try_again("the task store is restarting")
+    if isinstance(error.cause, DatabaseUnavailable):
+        return await _unavailable(request, error.cause)
+    raise error
+
+
 async def _unavailable(_: Request, error: Exception) -> Response:
-    cause = str(error) if isinstance(error, DatabaseUnavailable) else "the task store is restarting"
+    return _try_again(str(error))
+
+
+def _try_again(cause: str) -> Response:
     return problems.problem(
-        503,
-        "Service Unavailable",
+        HTTPStatus.SERVICE_UNAVAILABLE,
         f"{cause}: nothing was changed; try again in {_RETRY_AFTER_S} seconds",
         headers={"Retry-After": _RETRY_AFTER_S},
     )

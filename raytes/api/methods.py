@@ -1,4 +1,4 @@
-"""The methods that every path has: HEAD wherever there is GET, OPTIONS, and a 405 that says more."""
+"""The methods that every path has: HEAD where there is GET, OPTIONS; and 405 for all others."""
 
 from http import HTTPStatus
 

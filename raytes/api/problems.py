@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import Any
 
 import orjson
 from fastapi import FastAPI
@@ -44,7 +45,22 @@ SCHEMA = {
         },
     },
 }
-"""The shape, as the OpenAPI document has it."""
+"""The shape, as the OpenAPI document has it under the name `Problem`."""
+
+_MEANINGS = {
+    HTTPStatus.BAD_REQUEST: "The request has mistakes; `errors` names each with its field.",
+    HTTPStatus.NOT_FOUND: "There is no task of that id.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "Nothing was changed; try again after `Retry-After` seconds.",
+}
+
+
+def documented(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
+    """The problems that a route may answer with, as FastAPI's `responses` has it."""
+    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    return {
+        int(status): {"description": _MEANINGS[status], "content": {MEDIA_TYPE: schema}}
+        for status in statuses
+    }
 
 
 def problem(
@@ -67,7 +83,10 @@ def problem(
     body = orjson.dumps(content)
     # A task that isn't there may be there soon, and a 404 may be kept for long.
     return Response(
-        body, status, headers={"Cache-Control": "no-store", **(headers or {})}, media_type=MEDIA_TYPE
+        body,
+        status,
+        headers={"Cache-Control": "no-store", **(headers or {})},
+        media_type=MEDIA_TYPE,
     )
 
 

@@ -1,15 +1,30 @@
 """The routes of TES 1.1: each parses, asks the store, and answers. They hold no state."""
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Annotated
+from http import HTTPStatus
+from typing import Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
 from raytes import ids
-from raytes.api.invalid import FieldError, InvalidDocument
+from raytes.api import problems
+from raytes.api.invalid import FieldError, InvalidDocument, quoted
 from raytes.api.parameters import Supported
+from raytes.api.query import (
+    DEFAULT_PAGE_SIZE,
+    NamePrefix,
+    PageSize,
+    PageToken,
+    StateFilter,
+    TagKeys,
+    TagValues,
+    TaskId,
+    ViewParameter,
+)
 from raytes.api.service_info import service_info
 from raytes.api.validation import Submission, parse_task
 from raytes.config import Settings
@@ -19,7 +34,6 @@ from raytes.models import (
     TesCreateTaskResponse,
     TesListTasksResponse,
     TesServiceInfo,
-    TesState,
     TesTask,
 )
 from raytes.storage import Storage
@@ -29,13 +43,17 @@ from raytes.store.pages import Filters, InvalidPageToken
 from raytes.views import View
 
 BASE_PATH = "/ga4gh/tes/v1"
-DEFAULT_PAGE_SIZE = 256
-MAX_PAGE_SIZE = 2047
-
 # Until there is authentication, all tasks are everybody's.
 _OWNER = ""
 
-ViewParameter = Annotated[View, Query()]
+
+class _TaskIdConvertor(StringConvertor):
+    """A task's id in a path. It has no colon: what follows one is what is to be done."""
+
+    regex = "[^/:]+"
+
+
+register_url_convertor("task_id", _TaskIdConvertor())
 
 
 class JSON(Response):
@@ -45,6 +63,15 @@ class JSON(Response):
 
     def __init__(self, content: bytes) -> None:
         super().__init__(content, headers={"Cache-Control": "no-store"})
+
+
+# The body is read by `parse_task`, which finds all mistakes; here it is only described.
+_TASK_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/TesTask"}}},
+    }
+}
 
 
 class TaskRoutes:
@@ -60,21 +87,34 @@ class TaskRoutes:
     def _router(self) -> APIRouter:
         router = APIRouter(prefix=BASE_PATH, tags=["TaskService"])
 
-        def add(path: str, method: str, endpoint: object, name: str, answer: type) -> None:
+        def add(
+            method: str,
+            path: str,
+            name: str,
+            endpoint: Callable[..., Awaitable[Response]],
+            answer: type,
+            *refusals: HTTPStatus,
+            **more: Any,
+        ) -> None:
             router.add_api_route(
                 path,
-                endpoint,  # type: ignore[arg-type]
+                endpoint,
                 methods=[method],
                 operation_id=name,
                 summary=name,
                 response_model=answer,
+                response_description="Done.",
+                responses=problems.documented(*refusals, HTTPStatus.SERVICE_UNAVAILABLE),
+                openapi_extra=more,
             )
 
-        add("/service-info", "GET", self.get_service_info, "GetServiceInfo", TesServiceInfo)
-        add("/tasks", "GET", self.list_tasks, "ListTasks", TesListTasksResponse)
-        add("/tasks", "POST", self.create_task, "CreateTask", TesCreateTaskResponse)
-        add("/tasks/{id}", "GET", self.get_task, "GetTask", TesTask)
-        add("/tasks/{id}:cancel", "POST", self.cancel_task, "CancelTask", TesCancelTaskResponse)
+        bad, missing = HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND
+        tasks, task, cancel = "/tasks", "/tasks/{id:task_id}", "/tasks/{id:task_id}:cancel"
+        add("GET", "/service-info", "GetServiceInfo", self.get_service_info, TesServiceInfo)
+        add("GET", tasks, "ListTasks", self.list_tasks, TesListTasksResponse, bad)
+        add("POST", tasks, "CreateTask", self.create_task, TesCreateTaskResponse, bad, **_TASK_BODY)
+        add("GET", task, "GetTask", self.get_task, TesTask, bad, missing)
+        add("POST", cancel, "CancelTask", self.cancel_task, TesCancelTaskResponse, missing)
         return router
 
     async def get_service_info(self) -> Response:
@@ -100,12 +140,12 @@ class TaskRoutes:
 
     async def list_tasks(
         self,
-        name_prefix: str = "",
-        state: Annotated[TesState | None, Query()] = None,
-        tag_key: Annotated[list[str], Query()] = [],  # noqa: B006 (FastAPI copies it)
-        tag_value: Annotated[list[str], Query()] = [],  # noqa: B006
-        page_size: Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE)] = DEFAULT_PAGE_SIZE,
-        page_token: str = "",
+        name_prefix: NamePrefix = "",
+        state: StateFilter = None,
+        tag_key: TagKeys = [],  # noqa: B006 (FastAPI copies it)
+        tag_value: TagValues = [],  # noqa: B006
+        page_size: PageSize = DEFAULT_PAGE_SIZE,
+        page_token: PageToken = "",
         view: ViewParameter = View.MINIMAL,
     ) -> Response:
         """List tasks, the newest first."""
@@ -118,14 +158,14 @@ class TaskRoutes:
             raise InvalidDocument([FieldError("page_token", str(error))]) from None
         return JSON(page)
 
-    async def get_task(self, id: str, view: ViewParameter = View.MINIMAL) -> Response:
+    async def get_task(self, id: TaskId, view: ViewParameter = View.MINIMAL) -> Response:
         """Get one task."""
         task = self.store.reader.get(id, view)
         if task is None:
             raise _no_task(id)
         return JSON(task)
 
-    async def cancel_task(self, id: str) -> Response:
+    async def cancel_task(self, id: TaskId) -> Response:
         """Cancel a task. One that has ended stays as it is."""
         if not await self.store.cancel(id):
             raise _no_task(id)
@@ -135,9 +175,9 @@ class TaskRoutes:
         """The body, or as much of it as shows that it is too large."""
         body = bytearray()
         async for chunk in request.stream():
-            body += chunk
-            if len(body) > self._settings.max_document_bytes:
-                break
+            # The rest is read all the same: who is still sending doesn't look for an answer.
+            if len(body) <= self._settings.max_document_bytes:
+                body += chunk
         return bytes(body)
 
     def _new_task(self, submission: Submission) -> NewTask:
@@ -162,4 +202,4 @@ class TaskRoutes:
 
 
 def _no_task(task_id: str) -> HTTPException:
-    return HTTPException(404, f"there is no task {task_id!r}")
+    return HTTPException(HTTPStatus.NOT_FOUND, f"there is no task {quoted(task_id)}")

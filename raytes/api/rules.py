@@ -11,6 +11,7 @@ from typing import Any
 from raytes.api import parameters
 from raytes.api.invalid import FieldError, below
 from raytes.models import JsonObject
+from raytes.parameters import LABEL
 
 _WILDCARDS = frozenset("*?[")
 
@@ -146,7 +147,7 @@ def _tags(tags: Any) -> Iterator[FieldError]:
 
 
 def _zone(field: str, zone: Any) -> Iterator[FieldError]:
-    if isinstance(zone, str) and not is_label(zone):
+    if isinstance(zone, str) and not LABEL.fullmatch(zone):
         yield FieldError(
             field,
             "must be the name of a zone: at most 63 letters, digits, '-', '_' and '.', with a "

@@ -83,7 +83,7 @@ def _wrong_with_body(body: bytes, content_type: str | None, max_bytes: int) -> s
     if media_type != "application/json":
         return f"the Content-Type must be application/json, not {quoted(media_type)}"
     if len(body) > max_bytes:
-        return f"the document has {len(body)} bytes; this server takes at most {max_bytes}"
+        return f"the document is too large: this server takes at most {max_bytes} bytes"
     if not body or body.isspace():
         return "the body is empty: it must be a task in JSON"
     return None

@@ -45,6 +45,7 @@ RUNNER_PREFIX = "runner-"
 _RUNNER_CONCURRENCY = 4
 _NODES_EVERY_S = 2.0
 _SWEEP_TIMEOUT_S = 30.0
+_ANSWER_TIMEOUT_S = 30.0
 _DATABASE_RETRY_S = 0.5
 
 logger = logging.getLogger(__name__)
@@ -103,11 +104,13 @@ class Dispatcher:
         was stopped with the service, which costs a task none of its retries.
         """
         await self._look_at_nodes()
-        adopted = await self._adopt(running)
+        at_work = {RUNNER_PREFIX + task.runner for task in running}
+        for name in await asyncio.to_thread(ray.util.list_named_actors):
+            # One that is idle, or not up yet, isn't worth the wait for its answer.
+            if name.startswith(RUNNER_PREFIX) and name not in at_work:
+                await asyncio.to_thread(_kill_named, name)
         for task in running:
-            if task.id not in adopted:
-                reason = "runner_lost" if restarted else "service_stopped"
-                self._spawn(self._lost(task, reason, node=""))
+            self._spawn(self._take_up(task, "runner_lost" if restarted else "service_stopped"))
         self.enqueue(queued)
         self._spawn(self._watch_nodes())
         self._spawn(self._plan_on_events())
@@ -176,37 +179,23 @@ class Dispatcher:
         self._lanes.asked(runner_id, shape)
         lease.drive = self._spawn(self._drive(lease, None))
 
-    async def _adopt(self, running: list[Running]) -> set[str]:
-        """Go on with the runners that outlived the store; the ids of their tasks."""
-        names = await asyncio.to_thread(ray.util.list_named_actors)
-        found = await asyncio.gather(
-            *(self._adopt_one(name, running) for name in names if name.startswith(RUNNER_PREFIX))
-        )
-        return {task for task in found if task is not None}
-
-    async def _adopt_one(self, name: str, running: list[Running]) -> str | None:
-        runner_id = name.removeprefix(RUNNER_PREFIX)
+    async def _take_up(self, task: Running, reason: str) -> None:
+        """Go on with a runner that outlived the store; without it, the attempt is lost."""
+        name = RUNNER_PREFIX + task.runner
         try:
             actor: Any = await asyncio.to_thread(ray.get_actor, name)
-            info = await asyncio.wait_for(_answer(actor.describe.remote()), _SWEEP_TIMEOUT_S)
+            info = await asyncio.wait_for(_answer(actor.describe.remote()), _ANSWER_TIMEOUT_S)
         except (RayError, ValueError, TimeoutError):
-            # Not up yet, or just gone: a task that it was given is tried again.
             await asyncio.to_thread(_kill_named, name)
-            return None
-        task = next((task for task in running if task.runner == runner_id), None)
-        if info.current is not None and (task is None or info.current != (task.id, task.attempt)):
-            # It is at an attempt that was given up.
-            await asyncio.to_thread(_kill_named, name)
-            await self._sweep(info.node_id)
-            return None
-        lease = Lease(runner_id, actor, node=info.node_id)
-        self._leases[runner_id] = lease
-        self._lanes.asked(runner_id, Shape.from_key(info.shape))
-        self._lanes.up(runner_id, info.node_id)
-        if task is not None:
-            self._lanes.busy(runner_id)
+            await self._lost(task, reason, node="")
+            return
+        shape = Shape.from_key(info.shape)
+        lease = Lease(task.runner, actor, node=info.node_id)
+        self._leases[lease.id] = lease
+        self._lanes.asked(lease.id, shape)
+        self._lanes.up(lease.id, info.node_id)
+        self._lanes.busy(lease.id)
         lease.drive = self._spawn(self._drive(lease, task))
-        return task.id if task else None
 
     async def _drive(self, lease: Lease, resumed: Running | None) -> None:
         """One runner's life: up, task after task, gone."""

@@ -62,6 +62,7 @@ class Runner:
             podman=PodmanService(settings.podman_socket, instance),
             storage=Storage(settings),
             image_files=ImageFiles(),
+            gpus=_assigned_gpus(),
         )
         self._lock = threading.Lock()
         self._attempts: dict[AttemptKey, Future[Update]] = {}
@@ -127,6 +128,8 @@ class Runner:
         """Have the node's Podman up before the first task, and no leftovers in its way."""
         try:
             engine = self._node.podman.engine()
+            for shortcoming in self._node.podman.enforcement().shortcomings:
+                logger.warning("%s", shortcoming)
             removed = sweep_with(engine, self._settings, self._node.instance)
         except RaytesError as error:
             logger.warning("this node could not be swept: %s", error)
@@ -157,6 +160,11 @@ class Runner:
             self._store = None
             return
         reference.future().add_done_callback(_log_failure)
+
+
+def _assigned_gpus() -> tuple[str, ...]:
+    ids = ray.get_runtime_context().get_accelerator_ids()
+    return tuple(sorted(ids.get("GPU", ())))
 
 
 def _log_failure(sent: "Future[None]") -> None:

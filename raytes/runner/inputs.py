@@ -2,16 +2,38 @@
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from raytes.config import Settings
 from raytes.errors import InputFailed, InvalidMounts
 from raytes.models import TesFileType, TesInput, TesTask
 from raytes.runner.mounts import MountPlan, Original
-from raytes.storage import Storage
+from raytes.storage import Progress, Storage
 
 _WORLD_WRITABLE = 0o777  # an image may run as any user
+
+
+@dataclass(slots=True)
+class StagedIn:
+    """What became of the inputs of a task."""
+
+    types: dict[int, TesFileType]
+    """What each turned out to be, by index."""
+    fetched: int = 0
+    """Files that came from other places than this node."""
+    cached: int = 0
+    """How many of them the node's cache had already."""
+
+    @property
+    def cache(self) -> str | None:
+        """`hit`, `miss` or `partial`; None: there was nothing that could have been cached."""
+        if not self.fetched:
+            return None
+        if self.cached == self.fetched:
+            return "hit"
+        return "partial" if self.cached else "miss"
 
 
 def find_originals(task: TesTask, storage: Storage, settings: Settings) -> dict[int, Original]:
@@ -44,8 +66,9 @@ def stage_in(
     originals: Mapping[int, Original],
     storage: Storage,
     stop: threading.Event,
-) -> dict[int, TesFileType]:
-    """Bring what isn't there yet; returns what each input turned out to be, by index.
+    say: Callable[[str], None],
+) -> StagedIn:
+    """Bring what isn't there yet; what takes long is said to `say` meanwhile.
 
     Raises:
         InputFailed: an input isn't there, can't be read, or the transfer failed.
@@ -54,29 +77,65 @@ def stage_in(
         Canceled: `stop` was set.
     """
     inputs = task.inputs or []
-    types = {
-        i: TesFileType.DIRECTORY if original.directory else TesFileType.FILE
-        for i, original in originals.items()
-    }
+    staged = StagedIn(
+        {
+            i: TesFileType.DIRECTORY if original.directory else TesFileType.FILE
+            for i, original in originals.items()
+        }
+    )
+    read_only = {bind.source for bind in plan.binds if not bind.writable}
     # Outer directories first: what lies in them comes on top.
     for i in sorted(plan.staged, key=lambda i: (inputs[i].path.rstrip("/").count("/"), i)):
-        types[i] = _stage(inputs[i], plan.staged[i], storage, stop)
+        destination, progress = plan.staged[i], Progress(f"the input {inputs[i].path}", say)
+        staged.types[i] = _stage(
+            inputs[i], destination, storage, stop, progress, read_only=destination in read_only
+        )
+        if i not in originals:
+            staged.fetched += progress.files
+            staged.cached += progress.cached
     make_directories(plan)  # again: a copied directory brings a mode of its own
-    return types
+    return staged
+
+
+def bytes_of_inputs(plan: MountPlan, originals: Mapping[int, Original]) -> int:
+    """How large the inputs are, in bytes, but for directories that are read where they are."""
+    staged = sum(map(_size, plan.staged.values()))
+    files = (one.path for i, one in originals.items() if i not in plan.staged and not one.directory)
+    return staged + sum(path.stat().st_size for path in files)
+
+
+def _size(path: Path) -> int:
+    if not path.is_dir():
+        return path.stat().st_size
+    return sum(
+        (Path(parent) / name).lstat().st_size
+        for parent, _, names in os.walk(path)
+        for name in names
+    )
 
 
 def _stage(
-    one: TesInput, destination: Path, storage: Storage, stop: threading.Event
+    one: TesInput,
+    destination: Path,
+    storage: Storage,
+    stop: threading.Event,
+    progress: Progress,
+    *,
+    read_only: bool,
 ) -> TesFileType:
     destination.parent.mkdir(parents=True, exist_ok=True)
     was_directory = destination.is_dir()
     if one.content or not one.url:
         if was_directory:
             raise _file_for_directory(one)
+        # Never into what is there: it may be an entry of the node's cache by another name.
+        destination.unlink(missing_ok=True)
         destination.write_text(one.content or "", encoding="utf-8", newline="")
         return TesFileType.FILE
     try:
-        found = storage.fetch(one.url, one.type, destination, stop)
+        found = storage.fetch(
+            one.url, one.type, destination, stop, read_only=read_only, progress=progress
+        )
     except InputFailed as error:
         if was_directory and isinstance(error.__cause__, IsADirectoryError):
             raise _file_for_directory(one) from error

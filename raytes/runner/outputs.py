@@ -12,7 +12,7 @@ from raytes.models import TesFileType, TesOutput, TesOutputFileLog
 from raytes.runner.beneath import Namespace, Outside
 from raytes.runner.mounts import normal
 from raytes.runner.wildcards import has_wildcards, literal, matches
-from raytes.storage import Entry, Storage
+from raytes.storage import Entry, Progress, Storage
 from raytes.storage.local import copy_in
 
 
@@ -58,8 +58,9 @@ def store_output(
     storage: Storage,
     scratch: Path,
     stop: threading.Event,
+    say: Callable[[str], None],
 ) -> list[TesOutputFileLog]:
-    """Store the files of an output; returns its log entries.
+    """Store the files of an output; returns its log entries. What takes long is said to `say`.
 
     Raises:
         OutputFailed: a file can't be stored.
@@ -67,7 +68,8 @@ def store_output(
         Canceled: `stop` was set.
     """
     entries = [_ours(entry, scratch, stop) for entry in found.entries]
-    stored = storage.publish(entries, output.url, found.type, stop)
+    progress = Progress(f"the output {output.path}", say)
+    stored = storage.publish(entries, output.url, found.type, stop, progress=progress)
     return [
         TesOutputFileLog(
             url=one.url, path=found.paths[one.relative], size_bytes=str(one.size_bytes)

@@ -116,7 +116,7 @@ class Report:
 
     def _update(self, state: TesState | None, *, retry: bool = False) -> Update:
         self._seq += 1
-        self._due, self._sent = None, time.monotonic()
+        self._due = None
         fresh, self._fresh_tails = self._fresh_tails, set()
         lines, self._lines = tuple(self._lines), []
         return Update(
@@ -155,3 +155,4 @@ class Report:
                     self._lock.wait(left)
                 else:
                     self._send(self._update(None))
+                    self._sent = time.monotonic()

@@ -20,6 +20,7 @@ from typing import Final
 from urllib.parse import urlparse
 
 from raytes.errors import PodmanUnavailable
+from raytes.runner.enforcement import Enforcement, enforcement_of
 from raytes.runner.owner import locked
 from raytes.runner.podman import Engine
 
@@ -44,6 +45,7 @@ class PodmanService:
         self._socket = socket
         self._instance = instance
         self._own: _OwnService | None = None
+        self._enforcement: Enforcement | None = None
         self._lock = threading.Lock()
 
     def engine(self) -> Engine:
@@ -54,6 +56,16 @@ class PodmanService:
         """
         with self._lock:
             return self._engine()
+
+    def enforcement(self) -> Enforcement:
+        """Which limits Podman can enforce here; asked once.
+
+        Raises:
+            PodmanUnavailable: as `engine`.
+        """
+        if self._enforcement is None:
+            self._enforcement = enforcement_of(self.engine().info())
+        return self._enforcement
 
     def release(self) -> None:
         """Say that this runner needs the service no longer."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,14 +12,17 @@ from typing import Final
 
 from raytes.attempt import Assignment, Update
 from raytes.config import GB, Settings
-from raytes.errors import Canceled, MissingOutput, RaytesError, SystemFault
+from raytes.errors import Canceled, DiskFull, MissingOutput, RaytesError, SystemFault
 from raytes.models import TesExecutor, TesState, TesTask
+from raytes.parameters import choices_of
+from raytes.runner.allowance import within_disk, within_time
 from raytes.runner.beneath import Namespace
 from raytes.runner.control import Control
+from raytes.runner.enforcement import Enforcement
 from raytes.runner.executor import Execution, Limits, Result, Sandbox, remove_container
 from raytes.runner.image_files import ImageFiles, InImageOutputs
 from raytes.runner.images import require_image
-from raytes.runner.inputs import find_originals, make_directories, stage_in
+from raytes.runner.inputs import bytes_of_inputs, find_originals, make_directories, stage_in
 from raytes.runner.mounts import Bind, MountPlan, Original, plan_mounts
 from raytes.runner.outputs import find_output, store_output
 from raytes.runner.owner import lock_of, owned_directory
@@ -28,6 +32,7 @@ from raytes.runner.service import PodmanService
 from raytes.runner.stdio import open_streams, written_streams
 from raytes.runner.sweep import instance_directory, remove_tree, unshare
 from raytes.storage import Storage
+from raytes.storage.progress import in_words
 
 _SIGNAL_BASE: Final = 128  # an exit code above it is a signal's number on top
 
@@ -42,12 +47,15 @@ class Node:
     podman: PodmanService
     storage: Storage
     image_files: ImageFiles
+    gpus: tuple[str, ...] = ()  # of the runner: the ids of those that Ray has assigned to it
 
 
 class ExecutorFailed(RaytesError):
-    """An executor has ended in an error that isn't to be ignored."""
+    """An executor has ended in an error that isn't to be ignored, or had to be ended."""
 
-    failure_reason = "executor_error"
+    def __init__(self, message: str, failure_reason: str = "executor_error") -> None:
+        super().__init__(message)
+        self.failure_reason = failure_reason
 
 
 def run_attempt(assignment: Assignment, node: Node, send: Send, control: Control) -> Update:
@@ -57,7 +65,12 @@ def run_attempt(assignment: Assignment, node: Node, send: Send, control: Control
     QUEUED where the attempt was stopped with the service and the task is to be run again.
     """
     report = Report(assignment.task_id, assignment.attempt, send)
-    report.metadata(node=node.name, attempt=str(assignment.attempt))
+    report.metadata(
+        node=node.name,
+        attempt=str(assignment.attempt),
+        queue_seconds=f"{assignment.queue_seconds:.3f}",
+    )
+    report.line(f"attempt {assignment.attempt} begins on node {node.name}")
     report.state(TesState.INITIALIZING)
     try:
         with _scratch(assignment, node) as scratch:
@@ -76,6 +89,7 @@ def run_attempt(assignment: Assignment, node: Node, send: Send, control: Control
         report.metadata(failure_reason="internal_error")
         report.line(f"an internal error of the runner: {error!r}")
         return report.last(TesState.SYSTEM_ERROR, retry=True)
+    report.line("the task is complete")
     return report.last(TesState.COMPLETE)
 
 
@@ -94,20 +108,39 @@ class _Attempt:
         self._report = report
         self._control = control
         self._scratch = scratch
+        self._choices = choices_of(self._task.resources, node.settings)
         self._engine: Engine = node.podman.engine()
+        self._enforcement: Enforcement = node.podman.enforcement()
+        self._execution: Execution | None = None  # the one that runs
 
     def run(self) -> None:
         """The steps of a task."""
+        self._look_at_node()
         with self._timed("pull"):
             images = self._pull_images()
-        with self._timed("stage_in"):
+        with self._timed("stage_in"), self._within_disk(self._inputs_too_large()):
             plan = self._stage_in(images)
-        with self._timed("run"):
+        with (
+            self._timed("run"),
+            within_time(self._choices.max_runtime, self._control, self._too_long()),
+            self._within_disk(self._too_much_written()),
+        ):
             visible, failure = self._run_executors(plan)
         with self._timed("stage_out"):
             self._stage_out(visible, failure)
         if failure is not None:
             raise failure
+
+    def _look_at_node(self) -> None:
+        """Say what the node can't do, and refuse a task for which it has no room."""
+        for shortcoming in self._enforcement.shortcomings:
+            self._report.line(f"warning: {shortcoming}")
+        free = shutil.disk_usage(self._scratch).free
+        if free < self._disk:
+            raise DiskFull(
+                f"the task asks for {self._disk / GB:g} GB of disk, and node {self._node.name} "
+                f"has {free / GB:.1f} GB left at {self._node.settings.scratch}"
+            )
 
     def _pull_images(self) -> dict[str, Image]:
         images: dict[str, Image] = {}
@@ -115,7 +148,9 @@ class _Attempt:
         locks = instance_directory(self._node.settings, self._node.instance)
         for name in dict.fromkeys(executor.image for executor in self._task.executors):
             self._control.check()
-            images[name] = require_image(self._engine, name, policy, locks, self._control)
+            images[name] = require_image(
+                self._engine, name, policy, locks, self._control, self._report.line
+            )
         digests = " ".join(f"{name}@{image.digest}" for name, image in images.items())
         self._report.metadata(images=digests)
         return images
@@ -123,9 +158,17 @@ class _Attempt:
     def _stage_in(self, images: Mapping[str, Image]) -> MountPlan:
         originals = find_originals(self._task, self._node.storage, self._node.settings)
         plan = self._plan(images, originals)
-        types = stage_in(self._task, plan, originals, self._node.storage, self._control.stop)
-        self._report.input_types(types)
+        staged = stage_in(
+            self._task, plan, originals, self._node.storage, self._control.stop, self._report.line
+        )
+        self._report.input_types(staged.types)
+        if staged.cache:
+            self._report.metadata(cache=staged.cache)
         self._control.check()
+        size = bytes_of_inputs(plan, originals)
+        self._report.metadata(bytes_in=str(size))
+        if staged.types:
+            self._report.line(f"{_count(len(staged.types), 'input')} staged in, {in_words(size)}")
         return plan
 
     def _plan(self, images: Mapping[str, Image], originals: Mapping[int, Original]) -> MountPlan:
@@ -147,7 +190,7 @@ class _Attempt:
             self._node.image_files.copy_up(self._engine, image, plan.parents, self._labels("image"))
         return plan
 
-    def _run_executors(self, plan: MountPlan) -> tuple[list[Bind], ExecutorFailed | None]:
+    def _run_executors(self, plan: MountPlan) -> tuple[list[Bind], RaytesError | None]:
         """Run the executors; returns what is to be seen of the containers' paths on the node."""
         outputs = [
             output for i, output in enumerate(self._task.outputs or []) if i in plan.in_image
@@ -166,51 +209,71 @@ class _Attempt:
                     self._engine, executor, self._sandbox(number),
                     [*plan.binds, *others], files, self._report, self._control,
                 )  # fmt: skip
-                try:
-                    in_image.put(execution.container)
-                    result = execution.run()
-                    in_image.take(execution.container)
-                finally:
-                    # By a service that has been started again, if it was this that failed.
-                    remove_container(self._node.podman.engine(), execution.container)
+                failure = self._run_container(number, execution, in_image)
             streams = [*others, *written]
-            failure = self._judge(number, executor, result)
             if failure is not None:
                 break
         else:
             failure = None
         return [*plan.binds, *streams, *in_image.binds], failure
 
+    def _run_container(
+        self, number: int, execution: Execution, in_image: InImageOutputs
+    ) -> RaytesError | None:
+        """Run an executor and remove its container; returns what ends the task, if that does."""
+        try:
+            in_image.put(execution.container)
+            failure = self._outcome(number, execution)
+            in_image.take(execution.container)
+        finally:
+            self._execution = None
+            # By a service that has been started again, if it was this that failed.
+            remove_container(self._node.podman.engine(), execution.container)
+        return failure
+
+    def _outcome(self, number: int, execution: Execution) -> RaytesError | None:
+        self._execution = execution
+        try:
+            result = execution.run()
+        except Canceled:
+            if (failure := self._control.failure) is None:
+                raise
+            return failure
+        return self._judge(number, self._task.executors[number], result)
+
     def _judge(self, number: int, executor: TesExecutor, result: Result) -> ExecutorFailed | None:
         """What the end of an executor means for the task."""
-        self._report.metadata(**_usage_of(number, result))
+        words = (
+            f"executor {number} ended with exit code {result.exit_code} "
+            f"after {result.seconds:.1f} seconds"
+        )
         if result.exit_code == 0:
+            self._report.line(words)
             return None
-        words = f"executor {number} ended with exit code {result.exit_code}"
         if result.exit_code > _SIGNAL_BASE:
             words += _signal_words(result.exit_code - _SIGNAL_BASE)
         if executor.ignore_error:
             self._report.line(f"{words}, which is ignored (ignore_error)")
             return None
-        failure = ExecutorFailed(words)
         if result.out_of_memory:
-            failure = ExecutorFailed(
+            return ExecutorFailed(
                 f"{words}: it needed more memory than the {self._memory / GB:g} GB that the task "
-                "is allowed; ask for more with resources.ram_gb"
+                "is allowed; ask for more with resources.ram_gb",
+                "out_of_memory",
             )
-            failure.failure_reason = "out_of_memory"
-        return failure
+        return ExecutorFailed(words)
 
-    def _stage_out(self, visible: Sequence[Bind], failure: ExecutorFailed | None) -> None:
+    def _stage_out(self, visible: Sequence[Bind], failure: RaytesError | None) -> None:
         self._control.check()
         _make_readable(self._scratch)
         namespace = Namespace(visible)
+        stored = 0  # bytes
         for i, output in enumerate(self._task.outputs or []):
             self._control.check()
             try:
                 found = find_output(output, namespace, self._report.line)
             except MissingOutput as missing:
-                if failure is None and self._node.settings.missing_outputs == "error":
+                if failure is None and self._choices.missing_outputs == "error":
                     raise
                 self._report.line(str(missing))
                 continue
@@ -218,9 +281,21 @@ class _Attempt:
                 self._report.line(f"the output {output.path} matches no file; nothing is stored")
                 continue
             files = store_output(
-                output, found, self._node.storage, self._scratch, self._control.stop
+                output,
+                found,
+                self._node.storage,
+                self._scratch,
+                self._control.stop,
+                self._report.line,
             )
             self._report.output(i, found.type, files)
+            size = sum(int(file.size_bytes) for file in files)
+            stored += size
+            self._report.line(
+                f"the output {output.path} is stored: {_count(len(files), 'file')}, "
+                f"{in_words(size)}"
+            )
+        self._report.metadata(bytes_out=str(stored))
 
     def _sandbox(self, number: int) -> Sandbox:
         settings = self._node.settings
@@ -229,8 +304,16 @@ class _Attempt:
         return Sandbox(
             name=f"raytes-{self._assignment.task_id}-{self._assignment.attempt}-{number}",
             labels=self._labels(str(number)),
-            limits=Limits(cpu_cores or settings.default_cpu_cores, self._memory),
-            network=settings.network,
+            limits=Limits(
+                cpu_cores=cpu_cores or settings.default_cpu_cores,
+                memory=self._memory,
+                pids=settings.pids_limit,
+                shm=round(settings.shm_size_gb * GB),
+                enforced=self._enforcement.controllers,
+            ),
+            network=self._choices.network,
+            gpus=self._node.gpus,
+            run_entrypoint=self._choices.entrypoint == "image",
             stop_grace=settings.stop_grace,
             log_tail_bytes=settings.log_tail_bytes,
         )
@@ -240,6 +323,42 @@ class _Attempt:
         resources = self._task.resources
         gigabytes = resources.ram_gb if resources and resources.ram_gb else None
         return int((gigabytes or self._node.settings.default_ram_gb) * GB)
+
+    @property
+    def _disk(self) -> int:
+        resources = self._task.resources
+        gigabytes = resources.disk_gb if resources and resources.disk_gb else None
+        return round((gigabytes or self._node.settings.default_disk_gb) * GB)
+
+    def _within_disk(self, failure: RaytesError) -> contextlib.AbstractContextManager[None]:
+        return within_disk(self._disk, self._occupied, self._control, failure)
+
+    def _occupied(self) -> list[Path]:
+        """The directories on the node that the task fills."""
+        layer = self._execution.layer if self._execution else None
+        return [self._scratch, *([layer] if layer else [])]
+
+    def _inputs_too_large(self) -> RaytesError:
+        failure = DiskFull(f"the inputs take more than {self._allowed_disk}")
+        failure.transient = False
+        return failure
+
+    def _too_much_written(self) -> RaytesError:
+        return ExecutorFailed(f"the task has written more than {self._allowed_disk}", "disk_full")
+
+    @property
+    def _allowed_disk(self) -> str:
+        return (
+            f"the {self._disk / GB:g} GB of disk that the task is allowed; ask for more with "
+            "resources.disk_gb"
+        )
+
+    def _too_long(self) -> RaytesError:
+        return ExecutorFailed(
+            f"the executors ran for more than the {self._choices.max_runtime or 0:g} seconds that "
+            "the task is allowed (max_runtime)",
+            "timeout",
+        )
 
     def _labels(self, executor: str) -> dict[str, str]:
         return {
@@ -277,15 +396,6 @@ def _failed(report: Report, error: RaytesError, state: TesState, *, retry: bool 
     return report.last(state, retry=retry)
 
 
-def _usage_of(number: int, result: Result) -> dict[str, str]:
-    known: dict[str, str] = {}
-    if result.usage.peak_memory is not None:
-        known[f"executor_{number}_peak_memory_bytes"] = str(result.usage.peak_memory)
-    if result.usage.cpu_seconds is not None:
-        known[f"executor_{number}_cpu_seconds"] = f"{result.usage.cpu_seconds:.3f}"
-    return known
-
-
 def _signal_words(number: int) -> str:
     with contextlib.suppress(ValueError):
         return f" (killed by signal {number}, {signal.Signals(number).name})"
@@ -307,3 +417,7 @@ def _everything_in(directory: Path) -> Iterator[Path]:
 
 def _is_ours(path: Path) -> bool:
     return path.lstat().st_uid == os.geteuid() and os.access(path, os.R_OK, follow_symlinks=False)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' * (number != 1)}"

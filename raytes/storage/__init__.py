@@ -1,5 +1,6 @@
 """Data in and out of a task: which URLs it may use, and moving their bytes."""
 
+import os
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,13 +13,14 @@ from raytes.storage import local, urls
 from raytes.storage.entries import Entry, Stored
 from raytes.storage.options import StoreOptions
 from raytes.storage.policy import Policy
+from raytes.storage.progress import Progress
 from raytes.storage.urls import Location
 
 if TYPE_CHECKING:
     from raytes.storage.cache import InputCache
     from raytes.storage.remote import Remote
 
-__all__ = ["Entry", "Storage", "Stored"]
+__all__ = ["Entry", "Progress", "Storage", "Stored"]
 
 
 class Storage:
@@ -52,6 +54,7 @@ class Storage:
         stop: threading.Event,
         *,
         read_only: bool = False,
+        progress: Progress | None = None,
     ) -> TesFileType:
         """Brings the file or the directory at `url` to `destination`, and says which it is.
 
@@ -59,7 +62,8 @@ class Storage:
         directory is merged into what is at `destination`.
 
         Nobody may write to a `read_only` destination, nor change its mode: it can be what the
-        node's cache holds, under another name. Else it is the caller's own copy.
+        node's cache holds, under another name. Else it is the caller's own copy. `progress` is
+        told what is moved.
 
         Raises:
             InputFailed: it isn't there, can't be read, or the transfer failed.
@@ -67,15 +71,28 @@ class Storage:
             Canceled: `stop` was set; what was fetched by then stays.
         """
         location = self._policy.locate(url)
+        progress = progress or Progress()
         if location.scheme == "file":
-            return local.copy_in(self._policy.resolve(location.path).path, destination, stop)
-        from raytes.storage.bridge import run
+            source = self._policy.resolve(location.path).path
+            found = local.copy_in(source, destination, stop, progress)
+        else:
+            from raytes.storage.bridge import run
 
-        remote = self._remote(location)
-        return run(remote.fetch(location, kind, destination, read_only=read_only), stop)
+            fetching = self._remote(location).fetch(
+                location, kind, destination, progress, read_only=read_only
+            )
+            found = run(fetching, stop)
+        progress.end()
+        return found
 
     def publish(
-        self, entries: Sequence[Entry], url: str, kind: TesFileType, stop: threading.Event
+        self,
+        entries: Sequence[Entry],
+        url: str,
+        kind: TesFileType,
+        stop: threading.Event,
+        *,
+        progress: Progress | None = None,
     ) -> list[Stored]:
         """Stores the files of one output at or below `url`, each in place of what was there.
 
@@ -88,14 +105,20 @@ class Storage:
             Canceled: `stop` was set.
         """
         location = self._policy.locate(url)
+        progress = progress or Progress()
         if kind is TesFileType.DIRECTORY and not entries:
             entries = [Entry(relative="", source=None)]
+        sizes = [os.stat(entry.source).st_size for entry in entries if entry.source]
+        progress.expect(len(sizes), sum(sizes))
         if location.scheme == "file":
-            publisher = local.LocalPublisher(self._policy, location.path, url, stop)
-            return publisher.publish(entries)
-        from raytes.storage.bridge import run
+            publisher = local.LocalPublisher(self._policy, location.path, url, stop, progress)
+            stored = publisher.publish(entries)
+        else:
+            from raytes.storage.bridge import run
 
-        return run(self._remote(location).publish(entries, location), stop)
+            stored = run(self._remote(location).publish(entries, location, progress), stop)
+        progress.end()
+        return stored
 
     def refusal_of_input(self, url: str) -> str | None:
         """Why `url` can't be an input, as a sentence; None: nothing speaks against it."""

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from raytes.storage.local import copy_file
 from raytes.storage.objects import Object
+from raytes.storage.progress import Progress
 
 _LOOK_AT_LOCK = 0.05  # seconds; flock can be waited for only by blocking a thread
 _PART = ".part"
@@ -51,25 +52,28 @@ class InputCache:
         destination: Path,
         *,
         read_only: bool,
-    ) -> None:
+    ) -> bool:
         """Has an object at `destination`; `fetch` is asked for it if it isn't an entry yet.
 
+        Returns whether that wasn't needed, also because another runner fetched it meanwhile.
         A `read_only` destination is the entry itself under another name (what is written to
         it would be seen by all); else it is a copy.
         """
         entry = self._path(found)
+        fetched = False
         while not await _give(entry, destination, read_only=read_only):
-            await self._add(entry, fetch)
+            fetched |= await self._add(entry, fetch)
+        return not fetched
 
-    async def _add(self, entry: Path, fetch: Callable[[Path], Awaitable[None]]) -> None:
-        """Fetches an entry, or waits for someone else who does."""
+    async def _add(self, entry: Path, fetch: Callable[[Path], Awaitable[None]]) -> bool:
+        """Fetches an entry, or waits for someone else who does, and says which it was."""
         part = entry.with_name(entry.name + _PART)
         entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _opened(part) as descriptor:
             while not _lock(descriptor):  # noqa: ASYNC110 - the kernel tells nobody
                 await asyncio.sleep(_LOOK_AT_LOCK)
             if not _is_wanted(descriptor, part, entry):
-                return
+                return False
             try:
                 await fetch(part)
                 part.chmod(_READABLE)
@@ -78,6 +82,7 @@ class InputCache:
             except BaseException:
                 part.unlink(missing_ok=True)
                 raise
+        return True
 
     def trim(self) -> None:
         """Removes what was used least recently until the limit is kept, and what crashes left.
@@ -150,7 +155,7 @@ def _link(entry: Path, destination: Path) -> bool:
 async def _copy(entry: Path, destination: Path) -> None:
     stop = threading.Event()
     try:
-        await asyncio.to_thread(copy_file, entry, destination, stop)
+        await asyncio.to_thread(copy_file, entry, destination, stop, Progress())
     finally:
         stop.set()
 

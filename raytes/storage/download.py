@@ -11,6 +11,7 @@ from raytes.storage.cache import InputCache
 from raytes.storage.faults import Fault, Missing
 from raytes.storage.objects import Object, ObjectStore
 from raytes.storage.parallel import in_parallel
+from raytes.storage.progress import Progress
 from raytes.storage.tree import lay_out
 
 _FILES_AT_ONCE = 16
@@ -19,9 +20,17 @@ _FILES_AT_ONCE = 16
 class Download:
     """One fetch of a file or a directory."""
 
-    def __init__(self, store: ObjectStore, cache: InputCache | None, *, read_only: bool) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        cache: InputCache | None,
+        progress: Progress,
+        *,
+        read_only: bool,
+    ) -> None:
         self._store = store
         self._cache = cache
+        self._progress = progress
         self._read_only = read_only
 
     async def fetch(self, path: str, kind: TesFileType | None, destination: Path) -> TesFileType:
@@ -50,6 +59,7 @@ class Download:
         if found is None:
             return False
         destination.parent.mkdir(parents=True, exist_ok=True)
+        self._progress.expect(1, max(found.size, 0))
         await self._bring(found, destination)
         return True
 
@@ -57,6 +67,7 @@ class Download:
         tree = lay_out(path, listing)
         for directory in ("", *tree.directories):
             (destination / directory).mkdir(parents=True, exist_ok=True)
+        self._progress.expect(len(tree.files), sum(one.size for one in tree.files.values()))
 
         async def bring(relative: str) -> None:
             try:
@@ -68,15 +79,18 @@ class Download:
 
     async def _bring(self, found: Object, destination: Path) -> None:
         _make_way(destination)
+        transfer = self._progress.begin()
+        had = False
         if self._cache is not None and self._cache.takes(found):
-            await self._cache.provide(
+            had = await self._cache.provide(
                 found,
-                lambda part: self._store.get(found, part),
+                lambda part: self._store.get(found, part, transfer),
                 destination,
                 read_only=self._read_only,
             )
         else:
-            await self._store.get(found, destination)
+            await self._store.get(found, destination, transfer)
+        transfer.done(cached=had)
 
 
 def _make_way(destination: Path) -> None:

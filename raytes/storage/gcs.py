@@ -12,8 +12,8 @@ from google.auth.exceptions import DefaultCredentialsError, TransportError
 
 from raytes.storage import faults
 from raytes.storage.faults import Fault
-from raytes.storage.objects import FsspecStore, Object, check_size
-from raytes.storage.retry import retrying
+from raytes.storage.objects import FsspecStore
+from raytes.storage.progress import Transfer
 
 _PART = 16 * 2**20
 """Bytes of one part of a large object; four are in memory at once while it is fetched."""
@@ -23,6 +23,9 @@ _UPLOADS_AT_ONCE = 8  # each with one part in memory
 
 class GcsStore(FsspecStore):
     """Buckets of Google Cloud Storage, or of a server with its JSON API."""
+
+    get_options = {"chunk_size": _PART, "max_prefetch_size": 2 * _PART}  # noqa: RUF012
+    put_options = {"chunksize": _PART}  # noqa: RUF012
 
     def __init__(self, options: dict[str, Any]) -> None:
         super().__init__(
@@ -43,18 +46,6 @@ class GcsStore(FsspecStore):
             case _:
                 return super().fault_of(error)
 
-    async def get(self, found: Object, destination: Path) -> None:
-        async def attempt() -> None:
-            await self._filesystem._get_file(
-                found.path, str(destination), chunk_size=_PART, max_prefetch_size=2 * _PART
-            )
-            check_size(found, destination)
-
-        await retrying(attempt, self.fault_of)
-
-    async def put(self, source: Path, path: str) -> None:
+    async def put(self, source: Path, path: str, transfer: Transfer) -> None:
         async with self._uploads:
-            await retrying(
-                lambda: self._filesystem._put_file(str(source), path, chunksize=_PART),
-                self.fault_of,
-            )
+            await super().put(source, path, transfer)

@@ -21,6 +21,7 @@ from raytes.models import TesFileType
 from raytes.storage import urls
 from raytes.storage.entries import Entry, Stored
 from raytes.storage.policy import LocalTarget, Policy
+from raytes.storage.progress import Progress
 
 _CHUNK = 4 * 2**20
 """Bytes copied between two looks at `stop`; a slow disk moves them within a second."""
@@ -32,7 +33,9 @@ _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.EOPNOTSU
 """What the kernel says where a file can't be had in another directory without copying it."""
 
 
-def copy_in(source: Path, destination: Path, stop: threading.Event) -> TesFileType:
+def copy_in(
+    source: Path, destination: Path, stop: threading.Event, progress: Progress | None = None
+) -> TesFileType:
     """Copies a file or a tree to `destination`, sharing blocks where the filesystem can.
 
     Links inside a tree are copied as links, as they would appear under a mount; sockets,
@@ -42,21 +45,22 @@ def copy_in(source: Path, destination: Path, stop: threading.Event) -> TesFileTy
         InputFailed: it isn't there, or can't be read or written.
         Canceled: `stop` was set.
     """
+    progress = progress or Progress()
     try:
         mode = source.stat().st_mode
         if stat.S_ISREG(mode):
             destination.parent.mkdir(parents=True, exist_ok=True)
-            copy_file(source, destination, stop)
+            copy_file(source, destination, stop, progress)
             return TesFileType.FILE
         if stat.S_ISDIR(mode):
-            _copy_tree(source, destination, stop)
+            _copy_tree(source, destination, stop, progress)
             return TesFileType.DIRECTORY
     except OSError as error:
         raise _input_failed(source, error) from error
     raise InputFailed(f"{source} is neither a file nor a directory")
 
 
-def copy_file(source: Path, destination: Path, stop: threading.Event) -> None:
+def copy_file(source: Path, destination: Path, stop: threading.Event, progress: Progress) -> None:
     """Copies a regular file with its mode and times, sharing blocks where that can be.
 
     Raises:
@@ -68,7 +72,7 @@ def copy_file(source: Path, destination: Path, stop: threading.Event) -> None:
         # Never into what is there: it may be an entry of the cache by another name.
         destination.unlink(missing_ok=True)
         with destination.open("xb") as copy:
-            _copy_bytes(descriptor, copy.fileno(), stop)
+            _copy_bytes(descriptor, copy.fileno(), stop, progress)
     finally:
         os.close(descriptor)
     shutil.copystat(source, destination, follow_symlinks=False)
@@ -77,11 +81,14 @@ def copy_file(source: Path, destination: Path, stop: threading.Event) -> None:
 class LocalPublisher:
     """Puts the files of one output under its `file://` URL or bare path."""
 
-    def __init__(self, policy: Policy, path: str, url: str, stop: threading.Event) -> None:
+    def __init__(
+        self, policy: Policy, path: str, url: str, stop: threading.Event, progress: Progress
+    ) -> None:
         self._policy = policy
         self._base = path
         self._url = url
         self._stop = stop
+        self._progress = progress
         self._touched: dict[Path, LocalTarget] = {}
 
     def publish(self, entries: Sequence[Entry]) -> list[Stored]:
@@ -132,7 +139,7 @@ class LocalPublisher:
         """Has `source` appear as `name` in one step, in place of what was there."""
         temporary = f".raytes-{secrets.token_hex(8)}"
         try:
-            size = _materialize(source, directory, temporary, self._stop)
+            size = _materialize(source, directory, temporary, self._stop, self._progress)
             os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
         except BaseException:
             with suppress(FileNotFoundError):
@@ -170,13 +177,17 @@ def _make(name: str, directory: int) -> bool:
     return True
 
 
-def _materialize(source: Path, directory: int, name: str, stop: threading.Event) -> int:
+def _materialize(
+    source: Path, directory: int, name: str, stop: threading.Event, progress: Progress
+) -> int:
     """Has the bytes of `source`, on disk and owned by this user, in a new file."""
     descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         mode = _plain_mode(os.fstat(descriptor).st_mode)
         if not _link(source, descriptor, directory, name, mode):
-            _copy_out(descriptor, directory, name, mode, stop)
+            with _created(directory, name, mode) as copy:
+                _copy_bytes(descriptor, copy, stop, progress)
+                os.fsync(copy)
         size = os.fstat(descriptor).st_size
     finally:
         os.close(descriptor)
@@ -206,28 +217,29 @@ def _link(source: Path, descriptor: int, directory: int, name: str, mode: int) -
     return True
 
 
-def _copy_out(descriptor: int, directory: int, name: str, mode: int, stop: threading.Event) -> None:
+@contextmanager
+def _created(directory: int, name: str, mode: int) -> Iterator[int]:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    copy = os.open(name, flags, mode, dir_fd=directory)
+    descriptor = os.open(name, flags, mode, dir_fd=directory)
     try:
-        _copy_bytes(descriptor, copy, stop)
-        os.fsync(copy)
+        yield descriptor
     finally:
-        os.close(copy)
+        os.close(descriptor)
 
 
-def _copy_bytes(source: int, target: int, stop: threading.Event) -> None:
+def _copy_bytes(source: int, target: int, stop: threading.Event, progress: Progress) -> None:
+    transfer = progress.begin()
     try:
         fcntl.ioctl(target, _FICLONE, source)
-        return
-    except OSError:
-        pass  # another filesystem, or one that can't share blocks
-    while os.sendfile(target, source, None, _CHUNK):
-        if stop.is_set():
-            raise Canceled("canceled while a file was being copied")
+    except OSError:  # another filesystem, or one that can't share blocks
+        while count := os.sendfile(target, source, None, _CHUNK):
+            transfer.moved(count)
+            if stop.is_set():
+                raise Canceled("canceled while a file was being copied") from None
+    transfer.done()
 
 
-def _copy_tree(source: Path, destination: Path, stop: threading.Event) -> None:
+def _copy_tree(source: Path, destination: Path, stop: threading.Event, progress: Progress) -> None:
     destination.mkdir(parents=True, exist_ok=True)
     with os.scandir(source) as children:
         for child in children:
@@ -235,9 +247,9 @@ def _copy_tree(source: Path, destination: Path, stop: threading.Event) -> None:
             if child.is_symlink():
                 target.symlink_to(os.readlink(child.path))
             elif child.is_dir(follow_symlinks=False):
-                _copy_tree(Path(child.path), target, stop)
+                _copy_tree(Path(child.path), target, stop, progress)
             elif child.is_file(follow_symlinks=False):
-                copy_file(Path(child.path), target, stop)
+                copy_file(Path(child.path), target, stop, progress)
     shutil.copystat(source, destination)
 
 

@@ -1,12 +1,16 @@
 """What raytes asks of a store of objects, and the fsspec implementations that answer it."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from fsspec import Callback
+
 from raytes.storage import faults
 from raytes.storage.faults import Fault, Missing
+from raytes.storage.progress import Transfer
 from raytes.storage.retry import retrying
 
 
@@ -31,10 +35,10 @@ class ObjectStore(Protocol):
     async def find_below(self, path: str) -> list[Object]:
         """All objects below the directory `path`, at any depth, markers included."""
 
-    async def get(self, found: Object, destination: Path) -> None:
+    async def get(self, found: Object, destination: Path, transfer: Transfer) -> None:
         """Writes the object's bytes, all of them and of this version, to `destination`."""
 
-    async def put(self, source: Path, path: str) -> None:
+    async def put(self, source: Path, path: str, transfer: Transfer) -> None:
         """Has the bytes of `source` at `path`, whole or not at all."""
 
     async def mark(self, path: str) -> None:
@@ -47,6 +51,9 @@ class FsspecStore:
     The calls that take many paths (`get`, `put`) are avoided: they expand `*` and `[`,
     which are ordinary characters of a key.
     """
+
+    get_options: Mapping[str, Any] = {}
+    put_options: Mapping[str, Any] = {}
 
     def __init__(self, filesystem: Any) -> None:
         self._filesystem = filesystem
@@ -72,19 +79,42 @@ class FsspecStore:
             return []
         return [_object(info) for name, info in found.items() if name.startswith(f"{directory}/")]
 
-    async def get(self, found: Object, destination: Path) -> None:
+    async def get(self, found: Object, destination: Path, transfer: Transfer) -> None:
         async def attempt() -> None:
-            await self._filesystem._get_file(found.path, str(destination))
+            transfer.restart()
+            await self._filesystem._get_file(
+                found.path, str(destination), callback=Observer(transfer), **self.get_options
+            )
             check_size(found, destination)
 
         await retrying(attempt, self.fault_of)
 
-    async def put(self, source: Path, path: str) -> None:
-        await retrying(lambda: self._filesystem._put_file(str(source), path), self.fault_of)
+    async def put(self, source: Path, path: str, transfer: Transfer) -> None:
+        async def attempt() -> None:
+            transfer.restart()
+            await self._filesystem._put_file(
+                str(source), path, callback=Observer(transfer), **self.put_options
+            )
+
+        await retrying(attempt, self.fault_of)
 
     async def mark(self, path: str) -> None:
         marker = f"{path.rstrip('/')}/"
         await retrying(lambda: self._filesystem._pipe_file(marker, b""), self.fault_of)
+
+
+class Observer(Callback):  # type: ignore[misc]
+    """Tells a transfer what fsspec tells its callbacks."""
+
+    def __init__(self, transfer: Transfer) -> None:
+        super().__init__()
+        self._transfer = transfer
+
+    def relative_update(self, inc: int = 1) -> None:
+        self._transfer.moved(inc)
+
+    def absolute_update(self, value: int) -> None:
+        self._transfer.at(value)
 
 
 def check_size(found: Object, destination: Path) -> None:

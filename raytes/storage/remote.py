@@ -14,6 +14,7 @@ from raytes.storage.entries import Entry, Stored
 from raytes.storage.faults import Fault, Forbidden, fault_of
 from raytes.storage.objects import ObjectStore
 from raytes.storage.parallel import in_parallel
+from raytes.storage.progress import Progress
 from raytes.storage.urls import Location
 
 _FILES_AT_ONCE = 16
@@ -41,6 +42,7 @@ class Remote:
         location: Location,
         kind: TesFileType | None,
         destination: Path,
+        progress: Progress,
         *,
         read_only: bool,
     ) -> TesFileType:
@@ -54,13 +56,15 @@ class Remote:
             ForbiddenURL: it led to what the service may not touch.
         """
         try:
-            download = Download(await self._store(), self._cache, read_only=read_only)
+            download = Download(await self._store(), self._cache, progress, read_only=read_only)
             return await download.fetch(location.path, kind, destination)
         except (Fault, OSError) as error:
             what = f"the input {urls.shown(location.url)} can't be fetched"
             raise self._failed(InputFailed, what, error) from error
 
-    async def publish(self, entries: Sequence[Entry], location: Location) -> list[Stored]:
+    async def publish(
+        self, entries: Sequence[Entry], location: Location, progress: Progress
+    ) -> list[Stored]:
         """Uploads the files of one output; each replaces what is at its URL.
 
         Raises:
@@ -73,7 +77,7 @@ class Remote:
             url = urls.join(location.url, entry.relative)
             try:
                 store = await self._store()
-                size = await _upload(store, entry, urls.parse(url).path)
+                size = await _upload(store, entry, urls.parse(url).path, progress)
             except (Fault, OSError, urls.InvalidURL) as error:
                 what = f"the output {urls.shown(url)} can't be stored"
                 raise self._failed(OutputFailed, what, error) from error
@@ -102,12 +106,14 @@ class Remote:
         return failed
 
 
-async def _upload(store: ObjectStore, entry: Entry, path: str) -> int | None:
+async def _upload(store: ObjectStore, entry: Entry, path: str, progress: Progress) -> int | None:
     """Bytes that were stored, or None for a directory."""
     if entry.source is None:
         await store.mark(path)
         return None
     if path.endswith("/"):
         raise Fault("a URL that ends with a slash names a directory, and this is a file")
-    await store.put(entry.source, path)
+    transfer = progress.begin()
+    await store.put(entry.source, path, transfer)
+    transfer.done()
     return os.stat(entry.source).st_size

@@ -29,6 +29,7 @@ from raytes.storage import faults
 from raytes.storage.faults import Fault, Missing
 from raytes.storage.objects import Object
 from raytes.storage.parallel import in_parallel
+from raytes.storage.progress import Transfer
 from raytes.storage.retry import retrying
 from raytes.storage.urls import shown
 
@@ -103,18 +104,18 @@ class S3Store:
             continued = {"ContinuationToken": page.get("NextContinuationToken", "")}
         return found
 
-    async def get(self, found: Object, destination: Path) -> None:
+    async def get(self, found: Object, destination: Path, transfer: Transfer) -> None:
         with destination.open("wb") as file:
             file.truncate(found.size)
             starts = range(0, found.size, _RANGE)
 
             async def fetch(start: int) -> None:
                 end = min(start + _RANGE, found.size)
-                await self._get_range(found, start, end, file.fileno())
+                await self._get_range(found, start, end, file.fileno(), transfer)
 
             await in_parallel(starts, fetch, limit=min(_RANGES_AT_ONCE, len(starts)))
 
-    async def put(self, source: Path, path: str) -> None:
+    async def put(self, source: Path, path: str, transfer: Transfer) -> None:
         bucket, key = _split(path)
         if not key:
             raise Fault("it names a bucket, and a file needs a key in it")
@@ -125,15 +126,18 @@ class S3Store:
         if size <= _PART:
             with source.open("rb") as file:
                 await self._send("put_object", file.fileno(), range(size), described)
+            transfer.moved(size)
         else:
-            await self._put_parts(source, size, described)
+            await self._put_parts(source, size, described, transfer)
 
     async def mark(self, path: str) -> None:
         bucket, key = _split(path)
         if key.rstrip("/"):
             await self._call("put_object", Bucket=bucket, Key=f"{key.rstrip('/')}/", Body=b"")
 
-    async def _get_range(self, found: Object, start: int, end: int, file: int) -> None:
+    async def _get_range(
+        self, found: Object, start: int, end: int, file: int, transfer: Transfer
+    ) -> None:
         bucket, key = _split(found.path)
         # Another attempt goes on where the one before it was cut off.
         position = start
@@ -150,12 +154,15 @@ class S3Store:
                 while piece := await body.read(_PIECE):
                     os.pwrite(file, piece, position)
                     position += len(piece)
+                    transfer.moved(len(piece))
             if position != end:
                 raise Fault(f"the store's answer ended {end - position} bytes early", passing=True)
 
         await retrying(attempt, _fault_of)
 
-    async def _put_parts(self, source: Path, size: int, described: dict[str, str]) -> None:
+    async def _put_parts(
+        self, source: Path, size: int, described: dict[str, str], transfer: Transfer
+    ) -> None:
         upload = await self._call("create_multipart_upload", **described)
         name = {
             "Bucket": described["Bucket"],
@@ -163,7 +170,7 @@ class S3Store:
             "UploadId": upload["UploadId"],
         }
         try:
-            parts = await self._upload_parts(source, size, name)
+            parts = await self._upload_parts(source, size, name, transfer)
             await self._complete(size, name, parts)
         except BaseException:
             # Also when cancelled: an upload that nobody ends is stored, and paid for, for ever.
@@ -172,7 +179,7 @@ class S3Store:
             raise
 
     async def _upload_parts(
-        self, source: Path, size: int, name: dict[str, str]
+        self, source: Path, size: int, name: dict[str, str], transfer: Transfer
     ) -> list[dict[str, Any]]:
         length = max(_PART, -(-size // _MOST_PARTS))
         parts: dict[int, dict[str, Any]] = {}
@@ -184,6 +191,7 @@ class S3Store:
                     "upload_part", file.fileno(), span, {**name, "PartNumber": number}
                 )
                 parts[number] = {"PartNumber": number, **_checks(part)}
+                transfer.moved(len(span))
 
             numbers = range(1, -(-size // length) + 1)
             await in_parallel(numbers, upload, limit=_BODIES_AT_ONCE)

@@ -1,5 +1,6 @@
 """Files over http and https: GET for inputs, PUT for outputs."""
 
+import asyncio
 import contextlib
 import socket
 import weakref
@@ -19,6 +20,7 @@ from raytes.storage.faults import Fault, Forbidden, Missing, fault_of, of_status
 from raytes.storage.hosts import refusal_of_address
 from raytes.storage.objects import Object, check_size
 from raytes.storage.policy import Policy
+from raytes.storage.progress import Transfer
 from raytes.storage.retry import retrying
 
 _UNKNOWN = -1
@@ -59,8 +61,9 @@ class WebStore:
     async def find_below(self, path: str) -> list[Object]:
         return []
 
-    async def get(self, found: Object, destination: Path) -> None:
+    async def get(self, found: Object, destination: Path, transfer: Transfer) -> None:
         async def attempt() -> None:
+            transfer.restart()
             async with self._asked("GET", found.path) as answer:
                 if not answer.ok:
                     raise _refusal(answer)
@@ -70,14 +73,15 @@ class WebStore:
                 with destination.open("wb") as file:
                     async for piece in answer.content.iter_chunked(_PIECE):
                         file.write(piece)
+                        transfer.moved(len(piece))
             if length is not None:
                 check_size(Object(found.path, length, None), destination)
 
         await retrying(attempt, fault_of)
 
-    async def put(self, source: Path, path: str) -> None:
+    async def put(self, source: Path, path: str, transfer: Transfer) -> None:
         async def attempt() -> None:
-            async with self._asked("PUT", path, source) as answer:
+            async with self._asked("PUT", path, _Upload(source, transfer)) as answer:
                 if not answer.ok:
                     raise _refusal(answer)
 
@@ -88,35 +92,36 @@ class WebStore:
 
     @contextlib.asynccontextmanager
     async def _asked(
-        self, method: str, url: str, source: Path | None = None
+        self, method: str, url: str, upload: "_Upload | None" = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The answer, after redirects: each is judged like a URL that a task wrote itself."""
         for _ in range(_MOST_REDIRECTS):
-            async with self._hop(method, url, source) as answer:
+            async with self._hop(method, url, upload) as answer:
                 if answer.status not in {301, 302, 303, 307, 308}:
                     yield answer
                     return
-                if source is not None and answer.status not in {307, 308}:
+                if upload is not None and answer.status not in {307, 308}:
                     raise of_status(answer.status)  # the others ask for a GET
                 url = urljoin(url, answer.headers.get("Location", ""))
         raise Fault(f"it was redirected more than {_MOST_REDIRECTS} times")
 
     @contextlib.asynccontextmanager
     async def _hop(
-        self, method: str, url: str, source: Path | None
+        self, method: str, url: str, upload: "_Upload | None"
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         self._judge(url)
         # Credentials of a section don't follow a redirect that leaves it.
         own = self._section is not None and urls.longest_prefix(url, [self._section]) is not None
         options = dict(self._request) if own else {}
         options["headers"] = _AS_IT_IS | options.get("headers", {})
+        if upload is not None:
+            options["headers"] |= upload.headers
         session = self._session(own, guarded=not self._policy.is_granted(url))
         literal = URL(url, encoded=url.isascii() and " " not in url)
-        with source.open("rb") if source else contextlib.nullcontext() as body:
-            async with session.request(
-                method, literal, data=body, allow_redirects=False, **options
-            ) as answer:
-                yield answer
+        async with session.request(
+            method, literal, data=upload and upload.pieces(), allow_redirects=False, **options
+        ) as answer:
+            yield answer
 
     def _judge(self, url: str) -> None:
         try:
@@ -145,6 +150,27 @@ class WebStore:
             weakref.finalize(self, HTTPFileSystem.close_session, get_loop(), session)
             self._sessions[own, guarded] = session
         return session
+
+
+class _Upload:
+    """The body of a request: a file."""
+
+    def __init__(self, source: Path, transfer: Transfer) -> None:
+        self._source = source
+        self._transfer = transfer
+        # Given by hand, because many servers don't take chunked bodies.
+        self.headers = {
+            "Content-Length": str(source.stat().st_size),
+            "Content-Type": "application/octet-stream",
+        }
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The file from its beginning."""
+        self._transfer.restart()
+        with self._source.open("rb") as file:
+            while piece := await asyncio.to_thread(file.read, _PIECE):
+                yield piece
+                self._transfer.moved(len(piece))
 
 
 def _guarded_socket(address: Any) -> socket.socket:

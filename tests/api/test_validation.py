@@ -509,3 +509,23 @@ def test_a_valid_task_with_one_value_replaced_breaks_nothing(
             holder[key] = data.draw(json_values)
         break
     assert_understood(json.dumps(document).encode(), None)
+
+
+# What is searched or handed to Ray
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"name": "a\0"}, "name"),
+        ({"tags": {"a\0b": "c"}}, "tags.a\0b"),
+        ({"tags": {"a": "\0"}}, "tags.a"),
+    ],
+)
+def test_what_tasks_are_found_by_has_no_nul(fields: JsonObject, field: str) -> None:
+    assert mistakes(**fields) == {field: "must not contain a NUL character"}
+
+
+@pytest.mark.parametrize("zone", ["", "a b", "-a", "a)", "é", "z" * 64, "a\n"])
+def test_a_zone_that_no_node_can_be_in_is_refused(zone: str) -> None:
+    assert set(mistakes(resources={"zones": ["us-west1-a", zone]})) == {"resources.zones[1]"}

@@ -17,7 +17,7 @@ BASIC = {"id", "state", "name", "inputs", "outputs", "executors", "logs", "tags"
 def session(request: pytest.FixtureRequest, service: Service) -> dict[str, Any]:
     """What py-tes of that version has seen, and the directory that its tasks wrote to."""
     version: str = request.param
-    installed = environment(f"py-tes-{version}", f"py-tes=={version}")
+    installed = environment(f"py-tes-{version}", f"py-tes=={version}", "six")
     directory = service.files / f"py-tes-{version}"
     # The old one puts `/v1` behind its URL, the new one tries what there is.
     base = service.url.removesuffix("/v1" if version.startswith("0.") else "/ga4gh/tes/v1")

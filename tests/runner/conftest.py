@@ -4,7 +4,7 @@ import subprocess
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +117,7 @@ class Bench:
         if not settings:
             return self.node
         changed = self.node.settings.model_copy(update=settings)
-        return Node(
-            self.node.name, changed, self.node.instance, self.node.podman,
-            Storage(changed), self.node.image_files,
-        )  # fmt: skip
+        return replace(self.node, settings=changed, storage=Storage(changed))
 
 
 @dataclass

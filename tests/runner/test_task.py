@@ -1,6 +1,7 @@
 """The life of a task, with real containers."""
 
 import hashlib
+import re
 import threading
 
 import pytest
@@ -383,10 +384,75 @@ def test_a_stdin_that_is_no_file_of_the_task_is_a_system_error(bench: Bench) -> 
 
 
 def test_the_metadata_say_where_and_how_long(bench: Bench) -> None:
-    attempt = bench.sh("true")
+    (bench.files / "in").write_bytes(bytes(1000))
+    attempt = bench.run(
+        {
+            "inputs": [
+                {"url": str(bench.files / "in"), "path": "/in/a"},
+                {"content": "text", "path": "/in/b"},
+            ],
+            "executors": [bench.executor("true"), bench.executor("printf 12345 > /o/f")],
+            "outputs": [{"path": "/o/f", "url": str(bench.files / "f")}],
+        }
+    )
     metadata = attempt.log.metadata or {}
     assert metadata["node"] == "test-node"
     assert metadata["attempt"] == "1"
     assert "@sha256:" in metadata["images"]
     for step in ("pull", "stage_in", "run", "stage_out"):
         assert float(metadata[f"{step}_seconds"]) >= 0
+    assert float(metadata["queue_seconds"]) == 0
+    assert (metadata["bytes_in"], metadata["bytes_out"]) == ("1004", "5")
+    containers = {metadata[f"executor_{number}_container"] for number in range(2)}
+    assert all(len(container) == 64 for container in containers)
+    assert len(containers) == 2
+    assert int(metadata["executor_1_peak_memory_bytes"]) > 0
+    assert float(metadata["executor_1_cpu_seconds"]) > 0
+
+
+def test_the_system_log_tells_each_step_with_its_time(bench: Bench) -> None:
+    attempt = bench.run(
+        {
+            "inputs": [{"content": "text", "path": "/in/b"}],
+            "executors": [
+                bench.executor("exit 3", ignore_error=True),
+                bench.executor("printf 12345 > /o/f"),
+            ],
+            "outputs": [{"path": "/o/f", "url": str(bench.files / "f")}],
+        }
+    )
+    lines = attempt.system_logs.splitlines()
+    expected = [
+        "attempt 1 begins on node test-node",
+        "1 input staged in, 4 bytes",
+        r"executor 0 ended with exit code 3 after \d+\.\d seconds, which is ignored .*",
+        r"executor 1 ended with exit code 0 after \d+\.\d seconds",
+        "the output /o/f is stored: 1 file, 5 bytes",
+        "the task is complete",
+    ]
+    assert len(lines) == len(expected)
+    for line, pattern in zip(lines, expected, strict=True):
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z " + pattern, line)
+
+
+def test_what_takes_long_is_in_the_system_log_before_it_has_ended(bench: Bench) -> None:
+    said = threading.Event()
+    go = bench.files / "go"
+    go.mkdir()
+
+    def saying(update: Update) -> None:
+        if any("executor 0 ended" in line for line in update.system_logs):
+            said.set()
+            (go / "on").touch()
+
+    bench.run(
+        {
+            "inputs": [{"url": str(go), "path": "/go", "type": "DIRECTORY"}],
+            "executors": [
+                bench.executor("true"),
+                bench.executor("until [ -e /go/on ]; do sleep 0.02; done"),
+            ],
+        },
+        said=saying,
+    )
+    assert said.is_set()

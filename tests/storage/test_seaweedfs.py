@@ -1,9 +1,7 @@
 """The same against SeaweedFS, an S3 server that people run."""
 
-import json
 import os
 import shutil
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +13,7 @@ from raytes.models import TesFileType
 from raytes.storage import Entry, Storage
 
 from .object_store import S3Bucket, new_bucket_name
-from .servers import free_port, running
+from .seaweedfs import KEY, SECRET, seaweedfs
 from .test_objects import ODD_KEYS, entry, files_below
 
 pytestmark = pytest.mark.slow
@@ -27,37 +25,14 @@ MIB = 2**20
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     directory = tmp_path_factory.mktemp("seaweedfs")
-    config = directory / "s3.json"
-    config.write_text(
-        json.dumps(
-            {
-                "identities": [
-                    {
-                        "name": "lab",
-                        "credentials": [{"accessKey": "lab-key", "secretKey": "lab-secret"}],
-                        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-                    }
-                ]
-            }
-        )
-    )
-    port = free_port()
-    servers = ("master", "volume", "filer", "s3")
-    ports = {f"{server}.port.grpc": free_port() for server in servers}
-    ports |= {f"{server}.port": free_port() for server in servers[:3]}
-    weed = Path(sys.executable).with_name("weed")
-    command = [str(weed), "server", f"-dir={directory}", "-ip=127.0.0.1", "-volume.max=50", "-s3"]
-    command += [f"-s3.port={port}", f"-s3.config={config}"]
-    command += [f"-{name}={number}" for name, number in ports.items()]
-    with running(command, port) as server:
-        yield f"http://127.0.0.1:{port}"
-        server.kill()  # its orderly end takes half a minute
+    with seaweedfs(directory) as endpoint:
+        yield endpoint
     shutil.rmtree(directory)
 
 
 @pytest.fixture
 def weed(endpoint: str) -> S3Bucket:
-    return S3Bucket(endpoint, new_bucket_name(), key="lab-key", secret="lab-secret")
+    return S3Bucket(endpoint, new_bucket_name(), key=KEY, secret=SECRET)
 
 
 @pytest.fixture

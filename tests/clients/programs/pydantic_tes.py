@@ -18,7 +18,8 @@ from pydantictes.models import (
 
 url, image, directory = sys.argv[1:]
 client = TesClient(url)
-AT_WORK = {TesState.QUEUED, TesState.INITIALIZING, TesState.RUNNING, TesState.CANCELING}
+# It knows no CANCELING: a cancel must have come to its end when it answers.
+AT_WORK = {TesState.QUEUED, TesState.INITIALIZING, TesState.RUNNING}
 
 
 def task(name: str, script: str, **fields: Any) -> TesTask:

@@ -1,0 +1,52 @@
+"""What a container can't reach."""
+
+import os
+
+import pytest
+
+from tests.runner.conftest import Bench
+
+# CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, NET_RAW,
+# SYS_CHROOT, MKNOD, AUDIT_WRITE, SETFCAP: what Podman and Docker give at most by default.
+_DEFAULT_CAPABILITIES = 0xA80425FB
+_NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "uts")
+
+
+@pytest.mark.parametrize("set_of", ["CapPrm", "CapEff", "CapBnd", "CapInh", "CapAmb"])
+def test_a_container_has_podman_s_default_capabilities_or_fewer(bench: Bench, set_of: str) -> None:
+    found = bench.sh(f"grep {set_of}: /proc/self/status | cut -f 2").stdout()
+    assert int(found, 16) & ~_DEFAULT_CAPABILITIES == 0
+
+
+def test_a_container_shares_no_namespace_with_the_node(bench: Bench) -> None:
+    listed = " ".join(f"/proc/self/ns/{name}" for name in _NAMESPACES)
+    seen = bench.sh(f"for one in {listed}; do readlink $one; done").stdout().splitlines()
+    assert len(seen) >= len(_NAMESPACES) - 1  # kernels before 4.6 have no cgroup namespace
+    ours = {os.readlink(f"/proc/self/ns/{name}") for name in _NAMESPACES}
+    # With cgroup v1 Podman leaves a container the node's cgroup namespace.
+    assert {one for one in ours & set(seen) if not one.startswith("cgroup:")} == set()
+
+
+def test_a_cloud_s_metadata_service_is_refused_and_other_addresses_are_not(bench: Bench) -> None:
+    script = "for one in 169.254.169.254 169.254.170.2 127.0.0.1; do wget -O - http://$one; done"
+    attempt = bench.run({"executors": [bench.executor(script)]}, network="bridge")
+    refusals = [line for line in attempt.stderr().splitlines() if "can't connect" in line]
+    assert [line.rsplit(": ")[-1] for line in refusals] == [
+        "Permission denied",
+        "Permission denied",
+        "Connection refused",
+    ]
+    assert "metadata" not in attempt.system_logs
+
+
+def test_a_container_can_not_let_itself_reach_it_again(bench: Bench) -> None:
+    attempt = bench.run({"executors": [bench.executor("ip rule del prio 0")]}, network="bridge")
+    assert "not permitted" in attempt.stderr()
+
+
+def test_a_task_may_ask_for_no_network(bench: Bench) -> None:
+    task = {
+        "executors": [bench.executor("ls /sys/class/net")],
+        "resources": {"backend_parameters": {"network": "none"}},
+    }
+    assert bench.run(task, network="bridge").stdout() == "lo\n"

@@ -1,0 +1,111 @@
+"""What a task may use, and what becomes of one that uses more."""
+
+import pytest
+
+from raytes.models import TesState
+from tests.runner.conftest import Bench
+
+
+def asking(**parameters: str) -> dict[str, dict[str, str]]:
+    return {"backend_parameters": parameters}
+
+
+def test_a_command_that_runs_too_long_is_an_executor_error_and_not_retried(bench: Bench) -> None:
+    attempt = bench.run(
+        {
+            "executors": [
+                bench.executor("echo half > /o/f; sleep 600"),
+                bench.executor("echo never"),
+            ],
+            "outputs": [{"path": "/o/f", "url": str(bench.files / "f")}],
+            "resources": asking(max_runtime="0.7"),
+        }
+    )
+    assert attempt.state is TesState.EXECUTOR_ERROR
+    assert attempt.failure_reason == "timeout"
+    assert attempt.exit_codes == [137]
+    assert not attempt.last.retry
+    assert "0.7 seconds" in attempt.system_logs
+    assert (bench.files / "f").read_text() == "half\n"
+
+
+def test_the_setting_bounds_the_time_of_all_executors_together(bench: Bench) -> None:
+    attempt = bench.run(
+        {"executors": [bench.executor("true"), bench.executor("sleep 600", ignore_error=True)]},
+        max_runtime=1.5,
+    )
+    assert attempt.failure_reason == "timeout"
+
+
+def test_a_task_within_its_time_is_complete(bench: Bench) -> None:
+    assert bench.sh("true", resources=asking(max_runtime="60")).state is TesState.COMPLETE
+
+
+@pytest.mark.parametrize("where", ["/o", "/tmp"], ids=["in an output", "in the image's own files"])
+def test_a_task_that_writes_more_than_its_disk_is_ended(bench: Bench, where: str) -> None:
+    attempt = bench.sh(
+        f"dd if=/dev/zero of={where}/f bs=1M count=30; sleep 600",
+        outputs=[{"path": "/o/f", "url": str(bench.files / "f")}],
+        resources={"disk_gb": 0.02},
+    )
+    assert attempt.state is TesState.EXECUTOR_ERROR
+    assert attempt.failure_reason == "disk_full"
+    assert not attempt.last.retry
+    assert "0.02 GB" in attempt.system_logs
+
+
+def test_inputs_that_are_larger_than_the_disk_end_the_task_before_it_runs(bench: Bench) -> None:
+    (bench.files / "large").write_bytes(bytes(30_000_000))
+    attempt = bench.sh(
+        "true",
+        volumes=["/v"],
+        inputs=[{"url": str(bench.files / "large"), "path": "/v/large"}],
+        resources={"disk_gb": 0.02},
+    )
+    assert attempt.failure_reason == "disk_full"
+
+
+def test_a_task_within_its_disk_is_complete(bench: Bench) -> None:
+    attempt = bench.sh("dd if=/dev/zero of=/tmp/f bs=1M count=3", resources={"disk_gb": 0.02})
+    assert attempt.state is TesState.COMPLETE
+
+
+def test_a_node_without_the_room_that_is_asked_for_leaves_the_task_to_another(
+    bench: Bench,
+) -> None:
+    attempt = bench.sh("true", resources={"disk_gb": 1e9})
+    assert attempt.state is TesState.SYSTEM_ERROR
+    assert attempt.failure_reason == "disk_full"
+    assert attempt.last.retry
+    assert attempt.executors == []
+
+
+def test_processes_are_limited(bench: Bench) -> None:
+    script = "for i in $(seq 30); do sleep 5 & done; kill $(jobs -p)"
+    assert (
+        "can't fork" in bench.run({"executors": [bench.executor(script)]}, pids_limit=10).stderr()
+    )
+    assert bench.run({"executors": [bench.executor(script)]}).stderr() == ""
+
+
+def test_shared_memory_has_the_size_that_is_set(bench: Bench) -> None:
+    script = "df -k /dev/shm | tail -n 1 | awk '{print $2}'"
+    attempt = bench.run({"executors": [bench.executor(script)]}, shm_size_gb=0.1024)
+    assert attempt.stdout() == "100000\n"  # kilobytes of 1024
+
+
+def test_the_entrypoint_is_run_if_it_is_asked_for(bench: Bench) -> None:
+    executor = {"image": bench.images.fussy, "command": ["/bin/echo", "ran"]}  # it is /bin/false
+    assert bench.run({"executors": [executor]}).stdout() == "ran\n"
+    asked = {"executors": [executor], "resources": asking(entrypoint="image")}
+    assert bench.run(asked).exit_codes == [1]
+    assert bench.run({"executors": [executor]}, entrypoint="image").exit_codes == [1]
+
+
+def test_a_missing_output_may_be_asked_to_be_no_error(bench: Bench) -> None:
+    task = {
+        "executors": [bench.executor("true")],
+        "outputs": [{"path": "/o/missing", "url": str(bench.files / "missing")}],
+        "resources": asking(missing_outputs="warn"),
+    }
+    assert bench.run(task).state is TesState.COMPLETE

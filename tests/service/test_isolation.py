@@ -1,0 +1,75 @@
+"""A task can't drive the cluster: who has no token doesn't get into the service's Ray."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.service.running import Service
+
+_JOIN = """
+import ray
+ray.init(address="{address}", log_to_driver=False, logging_level="ERROR")
+print("in:", len(ray.nodes()))
+"""
+# What the tests' own Python needs, so that it runs in any container.
+_PYTHON = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", sys.base_prefix, sys.prefix)
+_WRONG = "0" * 64
+
+
+def address(service: Service) -> str:
+    """Where the service's Ray listens for those who want to join."""
+    assert service.process is not None
+    pid = str(service.process.pid)
+    children = subprocess.run(["pgrep", "--parent", pid], capture_output=True, text=True).stdout
+    for child in children.split():
+        line = Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ")
+        if found := re.search(r"--gcs-address=(\S+)", line):
+            return found[1]
+    raise AssertionError("the service has no Ray of its own")
+
+
+def join(service: Service, network: str, *variables: str) -> subprocess.CompletedProcess[str]:
+    """Try to join the service's Ray from inside a container."""
+    there = [path for path in dict.fromkeys(_PYTHON) if os.path.exists(path)]
+    mounts = [f"--volume={path}:{path}:ro" for path in there]
+    return subprocess.run(
+        ["podman", "run", "--rm", f"--network={network}", *mounts,
+         *(f"--env={variable}" for variable in (*variables, "RAY_USAGE_STATS_ENABLED=0")),
+         service.image, sys.executable, "-c", _JOIN.format(address=address(service))],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("network", ["bridge", "host"])
+@pytest.mark.parametrize(
+    "variables",
+    [(), ("RAY_AUTH_MODE=disabled",), ("RAY_AUTH_MODE=token", f"RAY_AUTH_TOKEN={_WRONG}")],
+    ids=["no token", "no wish for one", "a wrong token"],
+)
+def test_a_container_without_the_token_is_refused(
+    service: Service, network: str, variables: tuple[str, ...]
+) -> None:
+    tried = join(service, network, *variables)
+    assert tried.returncode != 0
+    assert "in:" not in tried.stdout
+    assert re.search("token|[Uu]nauthenticated", tried.stderr)
+
+
+@pytest.mark.parametrize("network", ["bridge", "host"])
+def test_it_is_the_token_that_a_container_lacks(service: Service, network: str) -> None:
+    token = (service.state_dir / "ray-token").read_text()
+    tried = join(service, network, "RAY_AUTH_MODE=token", f"RAY_AUTH_TOKEN={token}")
+    assert "in: 1" in tried.stdout, tried.stderr
+
+
+def test_the_token_is_not_in_a_container(service: Service) -> None:
+    token = (service.state_dir / "ray-token").read_text()
+    task = service.run("sh", "-c", "env; cat /proc/self/mountinfo; find / -name '*token*'")
+    [executor] = (task.logs or [])[0].logs
+    assert token not in (executor.stdout or "")
+    assert "RAY" not in (executor.stdout or "")
+    assert "ray-token" not in (executor.stdout or "")

@@ -1,0 +1,34 @@
+"""SeaweedFS, an S3 server that people run."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .servers import free_port, running
+
+KEY, SECRET = "lab-key", "lab-secret"
+
+
+@contextmanager
+def seaweedfs(directory: Path) -> Iterator[str]:
+    """Its endpoint while it runs, with its data in `directory` and one user, KEY."""
+    config = directory / "s3.json"
+    user = {
+        "name": "lab",
+        "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    config.write_text(json.dumps({"identities": [user]}))
+    port = free_port()
+    servers = ("master", "volume", "filer", "s3")
+    ports = {f"{server}.port.grpc": free_port() for server in servers}
+    ports |= {f"{server}.port": free_port() for server in servers[:3]}
+    weed = Path(sys.executable).with_name("weed")
+    command = [str(weed), "server", f"-dir={directory}", "-ip=127.0.0.1", "-volume.max=50", "-s3"]
+    command += [f"-s3.port={port}", f"-s3.config={config}"]
+    command += [f"-{name}={number}" for name, number in ports.items()]
+    with running(command, port) as server:
+        yield f"http://127.0.0.1:{port}"
+        server.kill()  # its orderly end takes half a minute

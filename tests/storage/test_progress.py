@@ -1,0 +1,86 @@
+"""What is said of transfers that last."""
+
+import pytest
+
+from raytes.storage.progress import Progress, in_words
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Watched:
+    """A progress whose time is ours, and what it said."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.lines: list[str] = []
+        self.progress = Progress("the input /in", self.lines.append, self.clock)
+
+
+@pytest.fixture
+def watched() -> Watched:
+    return Watched()
+
+
+def test_a_quick_transfer_is_not_spoken_of(watched: Watched) -> None:
+    transfer = watched.progress.begin()
+    watched.clock.now = 4.9
+    transfer.moved(10**9)
+    transfer.done()
+    watched.progress.end()
+    assert watched.lines == []
+
+
+def test_a_line_has_the_amount_the_files_and_the_rate_since_the_last_one(watched: Watched) -> None:
+    watched.progress.expect(3, 4 * 10**9)
+    first, second = watched.progress.begin(), watched.progress.begin()
+    watched.clock.now = 5
+    first.moved(10**9)
+    first.done()
+    watched.clock.now = 10
+    second.moved(2 * 10**9)
+    second.done()
+    watched.progress.end()
+    assert watched.lines == [
+        "the input /in: 1.0 GB of 4.0 GB (25 %), 0 of 3 files, 200.0 MB/s",
+        "the input /in: 3.0 GB of 4.0 GB (75 %), 1 of 3 files, 400.0 MB/s",
+        "the input /in: done, 2 files, 3.0 GB in 10 s, 300.0 MB/s",
+    ]
+
+
+def test_a_single_file_of_unknown_size_is_told_by_its_bytes(watched: Watched) -> None:
+    watched.progress.expect(1, 0)
+    watched.clock.now = 10
+    watched.progress.begin().moved(5 * 10**6)
+    assert watched.lines == ["the input /in: 5.0 MB, 500.0 kB/s"]
+
+
+def test_a_transfer_of_a_day_does_not_fill_the_log(watched: Watched) -> None:
+    transfer = watched.progress.begin()
+    for second in range(86_400):
+        watched.clock.now = second
+        transfer.moved(1)
+    assert len(watched.lines) < 350
+    assert len([line for line in watched.lines if "1 byte/s" not in line]) == 0
+
+
+def test_bytes_that_have_to_be_moved_again_are_not_counted_twice(watched: Watched) -> None:
+    transfer = watched.progress.begin()
+    transfer.moved(700)
+    transfer.restart()
+    transfer.at(400)
+    transfer.at(1000)
+    assert watched.progress.moved == 1000
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [(0, "0 bytes"), (1, "1 byte"), (999, "999 bytes"), (1000, "1.0 kB"), (2.5e12, "2.5 TB")],
+)
+def test_bytes_are_counted_in_powers_of_ten(size: float, words: str) -> None:
+    assert in_words(size) == words
