@@ -10,33 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.constant import CONSTANT_ROUTE
 from raytes.client import Client
-
-CONSTANT_ROUTE = "/constant"
-
-_DEPLOY = f"""
-from fastapi import FastAPI, Response
-from ray import serve
-
-ray.init(namespace="constant", logging_level="ERROR", log_to_driver=False)
-
-def build():
-    app = FastAPI(openapi_url=None)
-
-    @app.get("/")
-    @app.post("/")
-    async def constant() -> Response:
-        return Response(b'{{"id":"01m85pd5xmm412dvc6vd18ybrf","state":"QUEUED"}}')
-
-    return app
-
-@serve.deployment(max_ongoing_requests=10_000, ray_actor_options={{"num_cpus": 0}})
-@serve.ingress(build)
-class Constant:
-    pass
-
-serve.run(Constant.bind(), name="constant", route_prefix="{CONSTANT_ROUTE}")
-"""
 
 
 @dataclass(frozen=True)
@@ -68,7 +43,7 @@ class Service:
             "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
             "RAY_SERVE_LOG_TO_STDERR": "0",
         }
-        subprocess.run([sys.executable, "-c", _DEPLOY], env=environment, check=True)
+        subprocess.run([sys.executable, "-m", "benchmarks.constant"], env=environment, check=True)
 
 
 @contextlib.contextmanager

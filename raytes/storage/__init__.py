@@ -34,7 +34,7 @@ class Storage:
         self._policy = Policy(settings)
         self._cache_dir = settings.cache
         self._cache_bytes = int(settings.cache_size_gb * GB)
-        self._remotes: dict[tuple[str, str | None], Remote] = {}
+        self._remotes: dict[tuple[str, str | None, str], Remote] = {}
 
     def local_path(self, url: str) -> Path | None:
         """The real path that a file URL or a bare path names, with every link resolved; None
@@ -160,14 +160,14 @@ class Storage:
         from raytes.storage.remote import Remote
 
         section = self._options.section(location.url)
-        key = (location.scheme, section)
+        key = (location.scheme, section, location.authority)
         if key not in self._remotes:
             self._remotes[key] = Remote(
-                lambda: connect(
-                    location.scheme, self._options.values(section), section, self._policy
-                ),
+                lambda: connect(location, self._options.values(section), section, self._policy),
                 hide=self._options.hide,
-                cache=self._cache(f"{location.scheme} {self._options.identity(section)}"),
+                cache=self._cache(
+                    f"{location.scheme} {location.authority} {self._options.identity(section)}"
+                ),
             )
         return self._remotes[key]
 

@@ -8,15 +8,16 @@ from typing import Any
 
 from raytes.storage.objects import ObjectStore
 from raytes.storage.policy import Policy
+from raytes.storage.urls import Location
 
 
 def connect(
-    scheme: str, options: dict[str, Any], section: str | None, policy: Policy
+    location: Location, options: dict[str, Any], section: str | None, policy: Policy
 ) -> ObjectStore:
-    """The store for `scheme`; `options`, from `section` of the settings, are in the words of
-    its fsspec implementation.
+    """The store that `location` lies in; `options`, from `section` of the settings, are in the
+    words of its fsspec implementation.
     """
-    match scheme:
+    match location.scheme:
         case "s3":
             from raytes.storage.s3 import S3Store
 
@@ -29,4 +30,12 @@ def connect(
             from raytes.storage.web import WebStore
 
             return WebStore(options, section, policy)
-    raise AssertionError(f"no code for the scheme {scheme}, though the policy let it pass")
+        case "ftp":
+            from raytes.storage.ftp import FtpStore
+
+            return FtpStore(options, location.authority, guarded=section is None)
+        case "sftp":
+            from raytes.storage.sftp import SftpStore
+
+            return SftpStore(options, location.authority)
+    raise AssertionError(f"no code for {location.scheme}, though the policy let it pass")

@@ -43,7 +43,7 @@ class Policy:
 
         Raises:
             ForbiddenURL: it is no URL; its scheme is unknown, not enabled or not installed; or
-                its host is not one that http(s) may be used with.
+                its host is not one that may be connected to.
         """
         try:
             location = urls.parse(url)
@@ -73,7 +73,7 @@ class Policy:
         raise ForbiddenURL(self._outside(os.fspath(path), real))
 
     def is_granted(self, url: str) -> bool:
-        """Whether the settings have a section for the host of this http(s) URL: whoever wrote
+        """Whether the settings have a section for the host of this URL: whoever wrote
         it there wants it to be used, whatever its address.
         """
         return urls.longest_prefix(url, self._sections) is not None
@@ -109,8 +109,13 @@ class Policy:
         return f"the scheme {scheme!r} needs the package {SCHEMES[scheme].package} to be installed"
 
     def _refusal_of_host(self, location: Location) -> str | None:
-        if location.scheme not in urls.WEB or self.is_granted(location.url):
+        if location.scheme not in urls.WITH_HOST or self.is_granted(location.url):
             return None
+        if location.scheme == "sftp":
+            return (
+                "there is no section for it in the settings, and sftp always needs credentials "
+                '([storage."sftp://host"] with username, and password or client_keys)'
+            )
         host = urlsplit(location.url).hostname or ""
         return refusal_of_host(host, self._allow_hosts, self._deny_hosts)
 

@@ -18,6 +18,8 @@ SCHEMES = {
     "gs": Scheme(module="gcsfs", package="gcsfs"),
     "http": Scheme(module="aiohttp", package="aiohttp"),
     "https": Scheme(module="aiohttp", package="aiohttp"),
+    "ftp": Scheme(module="ftplib", package="python"),
+    "sftp": Scheme(module="asyncssh", package="raytes[sftp]"),
 }
 
 

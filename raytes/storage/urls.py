@@ -1,8 +1,8 @@
 """URLs as tasks write them: pure text, nothing here touches a disk or a network.
 
-A bare absolute path means itself, character for character. A `file://` URL is
-percent-decoded. The keys of object stores (`s3://`, `gs://`) are literal: `%20`, `#`, `?`
-and `*` are characters of the key.
+A bare absolute path means itself, character for character. A `file://`, `ftp://` or `sftp://`
+URL is percent-decoded. The keys of object stores (`s3://`, `gs://`, `abfs://`) are literal:
+`%20`, `#`, `?` and `*` are characters of the key.
 """
 
 import os
@@ -11,10 +11,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 
-OBJECT_STORES = frozenset({"s3", "gs"})
+OBJECT_STORES = frozenset({"s3", "gs", "abfs", "az"})
 """The schemes whose URLs are a bucket and a literal key."""
 
 WEB = frozenset({"http", "https"})
+
+FILE_SERVERS = frozenset({"ftp", "sftp"})
+"""The schemes whose URLs are a server and a path on it."""
+
+WITH_HOST = WEB | FILE_SERVERS | {"drs"}
+"""The schemes whose URLs lead to whatever host they name."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?", re.ASCII)
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
@@ -22,13 +28,14 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where a URL points: `path` is an absolute path for `file`, `bucket/key` for an object
-    store, and the URL itself for everything else.
+    """Where a URL points: `path` is an absolute path for `file` and for file servers,
+    `bucket/key` for an object store, and the URL itself for everything else.
     """
 
     url: str  # as the client wrote it
     scheme: str  # in lower case; `file` for a bare path
     path: str
+    authority: str = ""  # `host` or `host:port` of a file server
 
 
 class InvalidURL(ValueError):
@@ -56,6 +63,9 @@ def parse(url: str) -> Location:
         _check_object(rest)
         return Location(url, scheme, rest)
     _check_host(url)
+    if scheme in FILE_SERVERS:
+        authority, _, path = rest.partition("/")
+        return Location(url, scheme, _server_path(authority, path), authority.lower())
     return Location(url, scheme, url)
 
 
@@ -103,9 +113,9 @@ def shown(url: str) -> str:
 
 
 def names_host(prefix: str) -> bool:
-    """Whether a URL, or the beginning of one, is for the web and names a host there."""
+    """Whether a URL, or the beginning of one, names a host that it leads to."""
     try:
-        return parse(prefix).scheme in WEB
+        return parse(prefix).scheme in WITH_HOST
     except InvalidURL:
         return False
 
@@ -141,6 +151,20 @@ def _file_path(rest: str, *, has_authority: bool) -> str:
     if "\0" in path:
         raise InvalidURL("it has a NUL byte")
     return path
+
+
+def _server_path(authority: str, path: str) -> str:
+    if "@" in authority:
+        raise InvalidURL(
+            "it names a user: credentials belong into a section [storage] of the settings"
+        )
+    try:
+        decoded = unquote_to_bytes(path).decode()
+    except UnicodeDecodeError:
+        raise InvalidURL("its path is not UTF-8") from None
+    if any(ord(character) < ord(" ") for character in decoded):
+        raise InvalidURL("its path has a control character")
+    return f"/{decoded}"
 
 
 def _check_object(rest: str) -> None:

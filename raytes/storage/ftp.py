@@ -1,0 +1,270 @@
+"""Files on FTP servers.
+
+The options have the names that fsspec's FTPFileSystem gives them, but the work is done with
+Python's own ftplib: that implementation can't be used from several threads, lists a directory
+to find one file, and doesn't verify certificates.
+"""
+
+import asyncio
+import ftplib
+import secrets
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from posixpath import dirname, join
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from raytes.storage import faults
+from raytes.storage.faults import Fault, Forbidden, Missing
+from raytes.storage.hosts import refusal_of_address
+from raytes.storage.objects import Object, check_size
+from raytes.storage.progress import Transfer
+from raytes.storage.retry import retrying
+
+_CONNECTIONS = 4
+"""To one server at once; many allow each client no more than a handful."""
+
+_TIMEOUT = 60  # seconds without a byte
+_PIECE = 2**18  # bytes
+_NOT_KNOWN = ("500", "501", "502", "504")  # the server has no such command
+_UNKNOWN_SIZE = -1
+
+T = TypeVar("T")
+
+
+class FtpStore:
+    """One server; a path without a file but with something below it is a directory."""
+
+    def __init__(self, options: dict[str, Any], authority: str, *, guarded: bool) -> None:
+        """`options` are `username`, `password`, `acct`, `timeout` (seconds), `encoding` and `tls`
+        (explicit, with the certificate verified); without them the login is anonymous.
+        `guarded`: not to an address of the node itself or of its cloud.
+        """
+        self._options = options
+        self._authority = authority
+        self._guarded = guarded
+        self._idle: list[_Session] = []
+        self._turns = asyncio.Semaphore(_CONNECTIONS)
+
+    async def find(self, path: str) -> Object | None:
+        return await self._do(lambda session: session.find(path))
+
+    async def find_below(self, path: str) -> list[Object]:
+        return await self._do(lambda session: list(session.walk(path.rstrip("/"))))
+
+    async def get(self, found: Object, destination: Path, transfer: Transfer) -> None:
+        await self._do(lambda session: session.get(found, destination, transfer))
+
+    async def put(self, source: Path, path: str, transfer: Transfer) -> None:
+        await self._do(lambda session: session.put(source, path, transfer))
+
+    async def mark(self, path: str) -> None:
+        await self._do(lambda session: session.make_directories(path))
+
+    async def _do(self, work: Callable[["_Session"], T]) -> T:
+        async def attempt() -> T:
+            async with self._turns:
+                session = self._idle.pop() if self._idle else _Session()
+                try:
+                    result = await asyncio.to_thread(self._with, session, work)
+                except BaseException:
+                    session.abort()  # also when cancelled: the thread must not go on
+                    raise
+                self._idle.append(session)
+                return result
+
+        return await retrying(attempt, _fault_of)
+
+    def _with(self, session: "_Session", work: Callable[["_Session"], T]) -> T:
+        session.open(self._authority, self._options, guarded=self._guarded)
+        return work(session)
+
+
+class _Session:
+    """One connection; it may be aborted by another thread."""
+
+    def __init__(self) -> None:
+        self._ftp: ftplib.FTP | None = None
+        self._data: socket.socket | None = None
+        self._aborted = threading.Event()
+
+    def open(self, authority: str, options: dict[str, Any], *, guarded: bool) -> None:
+        if self._ftp is not None:
+            return
+        place = urlsplit(f"ftp://{authority}")
+        host, port = place.hostname or "", place.port or ftplib.FTP_PORT
+        known = {"timeout": options.get("timeout", _TIMEOUT)}
+        known["encoding"] = options.get("encoding", "utf-8")
+        if options.get("tls"):
+            self._ftp = ftplib.FTP_TLS(**known, context=ssl.create_default_context())  # noqa: S321
+        else:
+            self._ftp = ftplib.FTP(**known)  # noqa: S321 - whoever enables the scheme wants it
+        self._ftp.connect(_guarded_address(host, port) if guarded else host, port)
+        self._ftp.host = host  # what the certificate is for
+        self._ftp.login(*(options.get(name) or "" for name in ("username", "password", "acct")))
+        if isinstance(self._ftp, ftplib.FTP_TLS):
+            self._ftp.prot_p()
+        self._ftp.voidcmd("TYPE I")
+
+    def abort(self) -> None:
+        self._aborted.set()
+        control = self._ftp.sock if self._ftp else None
+        for one in (self._data, control):
+            if one is not None:
+                with suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+        if self._ftp is not None:
+            self._ftp.close()
+
+    def find(self, path: str) -> Object | None:
+        if path.endswith("/"):
+            return None
+        try:
+            size = self._connection.size(path)
+        except ftplib.error_perm as error:
+            if str(error).startswith("550"):
+                return None  # it isn't there, or is a directory
+            if not str(error).startswith(_NOT_KNOWN):
+                raise
+            size = None
+        return Object(path, _UNKNOWN_SIZE if size is None else size, self._changed(path))
+
+    def walk(self, directory: str) -> Iterator[Object]:
+        """What lies below a directory, each directory as a marker; nothing if it isn't one."""
+        try:
+            self._connection.cwd(directory or "/")
+        except ftplib.error_perm:
+            return
+        yield Object(f"{directory}/", 0, None)
+        for name, is_directory in self._names():
+            path = f"{directory}/{name}"
+            if is_directory:
+                yield from self.walk(path)
+            elif found := self.find(path):
+                yield found
+
+    def get(self, found: Object, destination: Path, transfer: Transfer) -> None:
+        transfer.restart()
+        with destination.open("wb") as file, self._transferring(f"RETR {found.path}") as data:
+            while piece := data.recv(_PIECE):
+                file.write(piece)
+                transfer.moved(len(piece))
+        self._end_of_transfer()
+        if found.size != _UNKNOWN_SIZE:
+            check_size(found, destination)
+
+    def put(self, source: Path, path: str, transfer: Transfer) -> None:
+        if path.endswith("/"):
+            raise Fault("it names a directory, and this is a file")
+        transfer.restart()
+        self.make_directories(dirname(path))
+        temporary = join(dirname(path), f".raytes-{secrets.token_hex(8)}")
+        try:
+            with source.open("rb") as file, self._transferring(f"STOR {temporary}") as data:
+                while piece := file.read(_PIECE):
+                    data.sendall(piece)
+                    transfer.moved(len(piece))
+                if isinstance(data, ssl.SSLSocket):
+                    data.unwrap()
+            self._end_of_transfer()
+            self._rename(temporary, path)
+        except BaseException:
+            with suppress(Exception):
+                self._connection.delete(temporary)
+            raise
+
+    def make_directories(self, path: str) -> None:
+        """Has a directory there, with those above it."""
+        path = path.rstrip("/")
+        if not path or self._is_directory(path):
+            return
+        self.make_directories(dirname(path))
+        try:
+            self._connection.mkd(path)
+        except ftplib.error_perm:
+            if not self._is_directory(path):  # somebody else may have made it
+                raise
+
+    @property
+    def _connection(self) -> ftplib.FTP:
+        assert self._ftp is not None, "open() comes first"
+        return self._ftp
+
+    def _changed(self, path: str) -> str | None:
+        try:
+            return self._connection.voidcmd(f"MDTM {path}").removeprefix("213").strip()
+        except ftplib.error_perm:
+            return None
+
+    def _names(self) -> list[tuple[str, bool]]:
+        """What is in the working directory, and whether it is a directory."""
+        try:
+            listed = list(self._connection.mlsd(facts=["type"]))
+        except ftplib.error_perm as error:
+            if not str(error).startswith(_NOT_KNOWN):
+                raise
+            return self._names_of_unix()
+        own = {"cdir", "pdir"}
+        return [
+            (name, facts["type"] == "dir") for name, facts in listed if facts["type"] not in own
+        ]
+
+    def _names_of_unix(self) -> list[tuple[str, bool]]:
+        lines: list[str] = []
+        self._connection.retrlines("LIST -a", lines.append)
+        rows = [line.split(maxsplit=8) for line in lines]
+        names = [(row[8].partition(" -> ")[0], row[0][0] == "d") for row in rows if len(row) == 9]
+        return [(name, is_directory) for name, is_directory in names if name not in {".", ".."}]
+
+    def _is_directory(self, path: str) -> bool:
+        try:
+            self._connection.cwd(path)
+        except ftplib.error_perm:
+            return False
+        return True
+
+    def _transferring(self, command: str) -> socket.socket:
+        self._data = self._connection.transfercmd(command)
+        if self._aborted.is_set():
+            self.abort()
+        return self._data
+
+    def _end_of_transfer(self) -> None:
+        self._data = None
+        self._connection.voidresp()
+
+    def _rename(self, temporary: str, path: str) -> None:
+        try:
+            self._connection.rename(temporary, path)
+        except ftplib.error_perm:
+            self._connection.delete(path)  # some servers don't replace what is there
+            self._connection.rename(temporary, path)
+
+
+def _guarded_address(host: str, port: int) -> str:
+    """The address behind a name, judged."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    address = str(found[0][4][0])
+    if refusal := refusal_of_address(address):
+        raise Forbidden(refusal)
+    return address
+
+
+def _fault_of(error: Exception) -> Fault:
+    match error:
+        case ftplib.error_perm() if str(error).startswith("530"):
+            return Fault(f"access is denied (the server answered {error})")
+        case ftplib.error_perm() if "no such file" in str(error).lower():
+            return Missing()
+        case ftplib.error_temp():
+            return Fault(f"the server answered {error}", passing=True)
+        case ftplib.Error():
+            return Fault(f"the server answered {error}")
+        case socket.gaierror():
+            return Fault(f"its host is not known ({error.strerror})", passing=True)
+        case _:
+            return faults.fault_of(error)

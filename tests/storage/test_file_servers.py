@@ -1,0 +1,237 @@
+"""Files and directories in and out of real FTP and SSH servers."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from raytes.errors import Canceled, ForbiddenURL, InputFailed, OutputFailed
+from raytes.models import TesFileType
+from raytes.storage import Entry, Progress, Storage, retry
+
+from .file_servers import SSHD, FileServer, ftp_server, sftp_server
+from .test_objects import ODD_KEYS, entry, files_below
+
+FILE, DIRECTORY = TesFileType.FILE, TesFileType.DIRECTORY
+MIB = 2**20
+
+
+@pytest.fixture(autouse=True)
+def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "FIRST_DELAY", 0.001)
+
+
+@pytest.fixture(scope="module", params=["ftp", "old-ftp", "sftp"])
+def module_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FileServer]:
+    root, directory = tmp_path_factory.mktemp("served"), tmp_path_factory.mktemp("server")
+    if request.param == "sftp":
+        if not SSHD.exists():
+            pytest.skip("OpenSSH's server is not installed")
+        with sftp_server(root, directory) as server:
+            yield server
+    else:
+        lacks = ("MLSD", "MLST") if request.param == "old-ftp" else ()
+        with ftp_server(root, *lacks) as server:
+            yield server
+
+
+@pytest.fixture
+def server(module_server: FileServer, request: pytest.FixtureRequest) -> FileServer:
+    """A directory of the test's own on each kind of server in turn."""
+    name = f"test {abs(hash(request.node.name))}"
+    (module_server.root / name).mkdir()
+    return FileServer(
+        f"{module_server.url}/{quote(name)}", module_server.root / name, module_server.settings
+    )
+
+
+@pytest.fixture
+def storage(make_storage: Callable[..., Storage], server: FileServer) -> Storage:
+    return make_storage(**server.settings)
+
+
+@pytest.mark.parametrize("data", [b"", b"small", os.urandom(5 * MIB)])
+def test_a_file_goes_out_and_comes_back(
+    storage: Storage, server: FileServer, tmp_path: Path, never: threading.Event, data: bytes
+) -> None:
+    url = f"{server.url}/new/deep/file"
+    out, back = Progress(), Progress()
+    (stored,) = storage.publish([entry(tmp_path / "out", data)], url, FILE, never, progress=out)
+    assert (stored.url, stored.size_bytes) == (url, len(data))
+    assert (server.root / "new/deep/file").read_bytes() == data
+    assert os.listdir(server.root / "new/deep") == ["file"]
+    assert storage.fetch(url, None, tmp_path / "in", never, progress=back) is FILE
+    assert (tmp_path / "in").read_bytes() == data
+    assert (out.moved, back.moved, back.files) == (len(data), len(data), 1)
+
+
+def test_names_of_every_kind_go_out_and_come_back_in_a_directory(
+    storage: Storage, server: FileServer, tmp_path: Path, never: threading.Event
+) -> None:
+    entries = [
+        entry(tmp_path / f"out/{number}", str(number).encode(), f"sub dir/{key}")
+        for number, key in enumerate(ODD_KEYS)
+    ]
+    entries.append(Entry("nothing/in it", None))
+    storage.publish(entries, f"{server.url}/tree", DIRECTORY, never)
+    expected = {one.relative: one.source.read_bytes() for one in entries if one.source}
+    assert files_below(server.root / "tree") == expected
+
+    assert storage.fetch(f"{server.url}/tree", None, tmp_path / "in", never) is DIRECTORY
+
+    assert files_below(tmp_path / "in") == expected
+    assert (tmp_path / "in/nothing/in it").is_dir()
+
+
+def test_a_directory_is_what_lies_in_it_and_nothing_else(
+    storage: Storage, server: FileServer, tmp_path: Path, never: threading.Event
+) -> None:
+    for path in ("a/one", "ab/two", "a.txt"):
+        entry(server.root / path, b"x")
+    (server.root / "a/link").symlink_to("one")
+    (server.root / "a/dangling").symlink_to("nowhere")
+    (server.root / "a/circle").symlink_to(".")
+    storage.fetch(f"{server.url}/a/", DIRECTORY, tmp_path / "in", never)
+    assert files_below(tmp_path / "in") == {"one": b"x", "link": b"x"}
+    assert not (tmp_path / "in/link").is_symlink()
+
+
+def test_an_empty_directory_is_a_directory(
+    storage: Storage, server: FileServer, tmp_path: Path, never: threading.Event
+) -> None:
+    (server.root / "empty").mkdir()
+    assert storage.fetch(f"{server.url}/empty", None, tmp_path / "in", never) is DIRECTORY
+    assert list((tmp_path / "in").iterdir()) == []
+
+
+def test_what_is_not_there_is_said(
+    storage: Storage, server: FileServer, tmp_path: Path, never: threading.Event
+) -> None:
+    for kind in (FILE, DIRECTORY):
+        with pytest.raises(InputFailed, match=r"/none can't be fetched: it doesn't exist") as error:
+            storage.fetch(f"{server.url}/none", kind, tmp_path / "in", never)
+        assert not error.value.transient
+
+
+def test_an_output_replaces_what_was_there(
+    storage: Storage, server: FileServer, tmp_path: Path, never: threading.Event
+) -> None:
+    (server.root / "out").write_bytes(b"something longer")
+    storage.publish([entry(tmp_path / "out", b"new")], f"{server.url}/out", FILE, never)
+    assert (server.root / "out").read_bytes() == b"new"
+
+
+def test_an_output_in_place_of_a_directory_is_refused_and_leaves_nothing(
+    storage: Storage, server: FileServer, tmp_path: Path, never: threading.Event
+) -> None:
+    (server.root / "out").mkdir()
+    entry(server.root / "out/f", b"x")
+    with pytest.raises(OutputFailed, match=r"/out can't be stored: the server answered"):
+        storage.publish([entry(tmp_path / "out", b"new")], f"{server.url}/out", FILE, never)
+    assert files_below(server.root) == {"out/f": b"x"}
+
+
+def test_an_object_is_fetched_once_and_again_when_it_has_changed(
+    storage: Storage, server: FileServer, tmp_path: Path, never: threading.Event
+) -> None:
+    moved = []
+    for when, data in ((1000, b"old!"), (1000, b"old!"), (2000, b"new!")):
+        (server.root / "in").write_bytes(data)
+        os.utime(server.root / "in", (when, when))
+        progress = Progress()
+        storage.fetch(f"{server.url}/in", FILE, tmp_path / "in", never, progress=progress)
+        assert (tmp_path / "in").read_bytes() == data
+        moved.append(progress.moved)
+    assert moved == [4, 0, 4]
+
+
+def test_many_small_files_come_and_go(
+    storage: Storage, server: FileServer, tmp_path: Path, never: threading.Event
+) -> None:
+    entries = [entry(tmp_path / f"out/{i}", str(i).encode(), f"d/{i}") for i in range(100)]
+    storage.publish(entries, f"{server.url}/many", DIRECTORY, never)
+    storage.fetch(f"{server.url}/many", DIRECTORY, tmp_path / "in", never)
+    assert files_below(tmp_path / "in") == {f"d/{i}": str(i).encode() for i in range(100)}
+
+
+def test_a_transfer_can_be_canceled(
+    storage: Storage, server: FileServer, tmp_path: Path, never: threading.Event
+) -> None:
+    with (server.root / "in").open("wb") as file:
+        file.truncate(4000 * MIB)
+    stop = threading.Event()
+    ticks = iter(range(0, 10**9, 10))  # seconds: long enough that there is a line at once
+    begun = Progress("in", lambda line: stop.set(), clock=lambda: next(ticks))
+    with pytest.raises(Canceled):
+        storage.fetch(f"{server.url}/in", FILE, tmp_path / "in", stop, progress=begun)
+    (server.root / "in").unlink()
+    (server.root / "after").write_bytes(b"it goes on")
+    storage.fetch(f"{server.url}/after", FILE, tmp_path / "after", never)
+    assert (tmp_path / "after").read_bytes() == b"it goes on"
+
+
+def test_wrong_credentials_are_said_without_them(
+    make_storage: Callable[..., Storage],
+    server: FileServer,
+    tmp_path: Path,
+    never: threading.Event,
+) -> None:
+    ((prefix, section),) = server.settings["storage"].items()
+    wrong = section | {"username": "nobody-here", "password": "not-this-one"}
+    storage = make_storage(**(server.settings | {"storage": {prefix: wrong}}))
+    with pytest.raises(InputFailed, match="access is denied") as error:
+        storage.fetch(f"{server.url}/in", FILE, tmp_path / "in", never)
+    assert "not-this-one" not in str(error.value)
+
+
+def test_a_server_that_is_away_is_a_passing_cause(
+    storage: Storage, make_storage: Callable[..., Storage], server: FileServer, tmp_path: Path,
+    never: threading.Event,
+) -> None:  # fmt: skip
+    scheme = server.url.partition(":")[0]
+    url = f"{scheme}://127.0.0.1:9"
+    settings = server.settings | {"storage": {url: {}}}
+    with pytest.raises(InputFailed, match="the connection failed") as error:
+        make_storage(**settings).fetch(f"{url}/in", FILE, tmp_path / "in", never)
+    assert error.value.transient
+
+
+def test_without_a_section_the_node_s_own_addresses_are_refused(
+    make_storage: Callable[..., Storage], server: FileServer
+) -> None:
+    storage = make_storage(**(server.settings | {"storage": {}}))
+    assert storage.refusal_of_input(server.url) is not None
+    with pytest.raises(ForbiddenURL):
+        storage.local_path(server.url)
+
+
+def test_a_name_that_leads_to_the_node_itself_is_refused_when_it_is_used(
+    make_storage: Callable[..., Storage], tmp_path: Path, never: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def resolve(*_: object, **__: object) -> list[tuple[object, ...]]:
+        return [(None, None, None, "", ("127.0.0.1", 21))]
+
+    monkeypatch.setattr("raytes.storage.ftp.socket.getaddrinfo", resolve)
+    storage = make_storage(schemes=("ftp",))
+    with pytest.raises(ForbiddenURL, match=r"127\.0\.0\.1 is an address of the node itself"):
+        storage.fetch("ftp://inside.example.org/in", FILE, tmp_path / "in", never)
+
+
+def test_a_server_whose_key_is_not_known_is_refused(
+    make_storage: Callable[..., Storage], server: FileServer, tmp_path: Path, never: threading.Event
+) -> None:
+    if not server.url.startswith("sftp"):
+        pytest.skip("FTP knows no keys")
+    ((prefix, section),) = server.settings["storage"].items()
+    (tmp_path / "known_hosts").write_text("")
+    changed = section | {"known_hosts": str(tmp_path / "known_hosts")}
+    storage = make_storage(**(server.settings | {"storage": {prefix: changed}}))
+    with pytest.raises(InputFailed, match="the server's key can't be verified") as error:
+        storage.fetch(f"{server.url}/in", FILE, tmp_path / "in", never)
+    assert not error.value.transient
