@@ -7,6 +7,7 @@ that runs a task fails when the runner or its node dies, so nothing has to be po
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from sqlalchemy import Connection
 
@@ -44,6 +45,7 @@ RUNNER_PREFIX = "runner-"
 # A runner answers other calls (cancel, stop, describe) while it runs a task.
 _RUNNER_CONCURRENCY = 4
 _NODES_EVERY_S = 2.0
+_RECONCILE_EVERY_S = 15.0
 _SWEEP_TIMEOUT_S = 30.0
 _ANSWER_TIMEOUT_S = 30.0
 _DATABASE_RETRY_S = 0.5
@@ -92,7 +94,8 @@ class Dispatcher:
         self._disk_declared = False
         self._replan = asyncio.Event()
         self._background: set[asyncio.Task[None]] = set()
-        self._settling: set[asyncio.Task[None]] = set()
+        self._ending: set[tuple[str, int]] = set()  # attempts whose end is being written
+        self._settled = asyncio.Event()
         self._stopping = False
 
     # --- for the store ----------------------------------------------------------------
@@ -112,8 +115,9 @@ class Dispatcher:
         for task in running:
             self._spawn(self._take_up(task, "runner_lost" if restarted else "service_stopped"))
         self.enqueue(queued)
-        self._spawn(self._watch_nodes())
-        self._spawn(self._plan_on_events())
+        self._spawn(self._for_ever(self._plan_on_events()))
+        self._spawn(self._for_ever(self._watch_nodes()))
+        self._spawn(self._for_ever(self._reconcile()))
 
     def enqueue(self, tasks: list[Queued]) -> None:
         """Tasks that wait for a runner. One that is known already is left as it is."""
@@ -153,7 +157,9 @@ class Dispatcher:
                 lease.actor.stop.remote()
         drives = [lease.drive for lease in self._leases.values() if lease.drive]
         await asyncio.gather(*drives, return_exceptions=True)
-        await asyncio.gather(*self._settling, return_exceptions=True)
+        while self._ending:
+            self._settled.clear()
+            await self._settled.wait()
         for task in self._background:
             task.cancel()
 
@@ -213,7 +219,8 @@ class Dispatcher:
                     self._replan.set()
                     await lease.work.wait()
                     lease.work.clear()
-        except RayActorError as error:
+        except Exception as error:
+            # Its death, as a rule; whatever else it may be, the task must not wait for it.
             logger.warning("runner %s is gone: %s", lease.id, error)
             if lease.task is not None:
                 task = Running(*lease.task, runner=lease.id)
@@ -247,13 +254,19 @@ class Dispatcher:
         """An attempt has ended. What the runner does next need not wait until that is on
         disk: both will be in one transaction."""
         lease.task = None
-        settling = self._spawn(self._settle(lambda c: changes.end(c, last, self._settings)))
-        self._settling.add(settling)
-        settling.add_done_callback(self._settling.discard)
+        key = (last.task_id, last.attempt)
+        self._ending.add(key)
+        self._spawn(self._settle(key, lambda c: changes.end(c, last, self._settings)))
 
-    async def _settle(self, change: Callable[[Connection], Ended | None]) -> None:
+    async def _settle(
+        self, attempt: tuple[str, int], change: Callable[[Connection], Ended | None]
+    ) -> None:
         """Write the end of an attempt and see to what follows from it."""
-        ended = await self._persist(change)
+        try:
+            ended = await self._persist(change)
+        finally:
+            self._ending.discard(attempt)
+            self._settled.set()
         if ended is None:
             return
         if ended.state is TesState.QUEUED:
@@ -268,9 +281,11 @@ class Dispatcher:
 
     async def _lost(self, task: Running, reason: str, node: str) -> None:
         """An attempt whose runner is no more: clean up after it, then decide what follows."""
+        key = (task.id, task.attempt)
+        self._ending.add(key)
         if node:
             await self._sweep(node)
-        await self._settle(lambda c: changes.lose(c, task, reason, node, self._settings))
+        await self._settle(key, lambda c: changes.lose(c, task, reason, node, self._settings))
 
     async def _sweep(self, node: str) -> None:
         """Remove what dead runners left on a node, if the node itself lives."""
@@ -320,10 +335,38 @@ class Dispatcher:
     async def _watch_nodes(self) -> None:
         while True:
             await asyncio.sleep(_NODES_EVERY_S)
-            await self._look_at_nodes()
+            try:
+                await self._look_at_nodes()
+            except RayError as error:
+                logger.warning("Ray does not say which nodes there are: %s", error)
+                continue
             for shape, tasks in self._lanes.hopeless(self._settings.infeasible_grace):
                 await self._refuse(shape, tasks)
             self._replan.set()
+
+    async def _reconcile(self) -> None:
+        """Find tasks that are said to be with a runner while nobody here sees to them.
+
+        There should be none; one that is found twice running is tried again.
+        """
+        suspects: set[Running] = set()
+        while True:
+            await asyncio.sleep(_RECONCILE_EVERY_S)
+            believed = set(await self._persist(changes.with_runner))
+            seen_to = {lease.task for lease in self._leases.values()} | self._ending
+            orphans = {task for task in believed if (task.id, task.attempt) not in seen_to}
+            for task in orphans & suspects:
+                logger.error("task %s has no owner: it is tried again", task.id)
+                self._spawn(self._lost(task, "runner_lost", node=""))
+            suspects = orphans - suspects
+
+    async def _for_ever(self, loop: Coroutine[Any, Any, None]) -> None:
+        """A loop without which nothing goes on: if it fails, the store starts afresh."""
+        try:
+            await loop
+        except Exception:
+            logger.exception("the dispatcher failed; the store starts again from its database")
+            os._exit(1)
 
     async def _look_at_nodes(self) -> None:
         found = await asyncio.to_thread(ray.nodes)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 from raytes.config import GB, Settings
@@ -34,6 +35,7 @@ class Shape:
         return json.dumps(asdict(self), separators=(",", ":"))
 
     @classmethod
+    @lru_cache(maxsize=1024)  # a million tasks have few shapes
     def from_key(cls, key: str) -> "Shape":
         """The shape that `key` was made of."""
         fields = json.loads(key)

@@ -133,17 +133,23 @@ class _Session:
             size = None
         return Object(path, _UNKNOWN_SIZE if size is None else size, self._changed(path))
 
-    def walk(self, directory: str) -> Iterator[Object]:
-        """What lies below a directory, each directory as a marker; nothing if it isn't one."""
+    def walk(self, directory: str, above: tuple[str, ...] = ()) -> Iterator[Object]:
+        """What lies below a directory, each directory as a marker; nothing if it isn't one.
+
+        `above` are the identities of the directories it lies in, as far as the server tells.
+        """
         try:
             self._connection.cwd(directory or "/")
         except ftplib.error_perm:
             return
         yield Object(f"{directory}/", 0, None)
-        for name, is_directory in self._names():
+        names = self._names()
+        self._connection.voidcmd("TYPE I")  # a listing is text, and SIZE wants to know of bytes
+        for name, is_directory, identity in names:
             path = f"{directory}/{name}"
             if is_directory:
-                yield from self.walk(path)
+                if identity not in above:  # else it is a link that leads in circles
+                    yield from self.walk(path, (*above, identity) if identity else above)
             elif found := self.find(path):
                 yield found
 
@@ -200,25 +206,26 @@ class _Session:
         except ftplib.error_perm:
             return None
 
-    def _names(self) -> list[tuple[str, bool]]:
-        """What is in the working directory, and whether it is a directory."""
+    def _names(self) -> list[tuple[str, bool, str]]:
+        """What is in the working directory, whether it is a directory, and its identity."""
         try:
-            listed = list(self._connection.mlsd(facts=["type"]))
+            listed = list(self._connection.mlsd(facts=["type", "unique"]))
         except ftplib.error_perm as error:
             if not str(error).startswith(_NOT_KNOWN):
                 raise
             return self._names_of_unix()
-        own = {"cdir", "pdir"}
         return [
-            (name, facts["type"] == "dir") for name, facts in listed if facts["type"] not in own
+            (name, facts["type"] == "dir", facts.get("unique", ""))
+            for name, facts in listed
+            if facts["type"] not in {"cdir", "pdir"}
         ]
 
-    def _names_of_unix(self) -> list[tuple[str, bool]]:
+    def _names_of_unix(self) -> list[tuple[str, bool, str]]:
         lines: list[str] = []
         self._connection.retrlines("LIST -a", lines.append)
         rows = [line.split(maxsplit=8) for line in lines]
-        names = [(row[8].partition(" -> ")[0], row[0][0] == "d") for row in rows if len(row) == 9]
-        return [(name, is_directory) for name, is_directory in names if name not in {".", ".."}]
+        names = [(row[8].partition(" -> ")[0], row[0][0] == "d", "") for row in rows if row[8:]]
+        return [row for row in names if row[0] not in {".", ".."}]
 
     def _is_directory(self, path: str) -> bool:
         try:

@@ -70,7 +70,8 @@ class Store:
             "updated": facts["updated"] if restarted else moment,
         }
         await self._submit(partial(changes.remember, facts=fresh))
-        queued, running = await self._submit(changes.unfinished)
+        queued = await self._submit(changes.queued)
+        running = await self._submit(changes.with_runner)
         self._dispatcher = Dispatcher(
             self._settings, fresh["instance"], NAME, self._identity.node, self._submit
         )

@@ -252,22 +252,22 @@ def recall(connection: Connection) -> dict[str, str]:
     return {row.key: row.value for row in connection.execute(select(service))}
 
 
-def unfinished(connection: Connection) -> tuple[list[Queued], list[Running]]:
-    """What the dispatcher must know after a start: queued tasks, oldest first, and those
-    that a runner has been given."""
-    columns = select(tasks.c.id, tasks.c.state, tasks.c.attempt, tasks.c.runner, tasks.c.shape)
-    alive = columns.where(
-        tasks.c.state.in_([TesState.QUEUED.value, *(state.value for state in WITH_RUNNER)])
-    ).order_by(tasks.c.id)
-    queued: list[Queued] = []
-    running: list[Running] = []
-    for row in connection.execute(alive):
-        if row.state == TesState.QUEUED.value:
-            queued.append(Queued(row.id, row.shape))
-        else:
-            canceling = row.state == TesState.CANCELING.value
-            running.append(Running(row.id, row.attempt, row.runner or "", canceling))
-    return queued, running
+def queued(connection: Connection) -> list[Queued]:
+    """The tasks that wait, the oldest first."""
+    waiting = select(tasks.c.id, tasks.c.shape).where(tasks.c.state == TesState.QUEUED.value)
+    found = connection.execute(waiting.order_by(tasks.c.id))
+    return [Queued(row.id, row.shape) for row in found]
+
+
+def with_runner(connection: Connection) -> list[Running]:
+    """The tasks whose current attempt a runner has been given."""
+    given = select(tasks.c.id, tasks.c.attempt, tasks.c.runner, tasks.c.state).where(
+        tasks.c.runner.is_not(None)
+    )
+    return [
+        Running(row.id, row.attempt, row.runner, row.state == TesState.CANCELING.value)
+        for row in connection.execute(given)
+    ]
 
 
 # --- the statements -------------------------------------------------------------------

@@ -5,7 +5,7 @@ once; the attempts' logs, their streams' tails and their system logs change whil
 runs, each at its own pace.
 """
 
-from sqlalchemy import Column, Index, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import Column, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
 VERSION = 1
 """Of the schema. A database of a later version is refused, not guessed at."""
@@ -29,6 +29,7 @@ tasks = Table(
     Index("tasks_by_id", "owner", "id", "name"),
     Index("tasks_by_state", "owner", "state", "id"),
     Index("tasks_by_name", "owner", "name", "id"),
+    Index("tasks_with_runner", "runner", sqlite_where=text("runner IS NOT NULL")),
     sqlite_with_rowid=False,
 )
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.clients import PROGRAMS
 from tests.clients.environments import environment
-from tests.clients.programs import PROGRAMS
 from tests.service.running import Service
 
 BASIC = {"id", "state", "name", "inputs", "outputs", "executors", "logs", "tags", "creation_time"}
@@ -68,5 +68,5 @@ def test_the_pages_have_each_task_once(session: dict[str, Any]) -> None:
 
 
 def test_the_service_says_what_it_is(session: dict[str, Any]) -> None:
-    assert session["service"]["type"]["artifact"] == "tes"
+    assert session["service"]["name"] == "raytes"
     assert any(place.startswith("file://") for place in session["service"]["storage"])

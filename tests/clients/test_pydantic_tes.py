@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.clients import PROGRAMS
 from tests.clients.environments import environment
-from tests.clients.programs import PROGRAMS
 from tests.service.running import Service
 
 

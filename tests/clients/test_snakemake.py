@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients import PROGRAMS
 from tests.clients.appliances import appliance
 from tests.clients.environments import Environment
-from tests.clients.programs import PROGRAMS
 from tests.service.running import Service
 from tests.storage.object_store import S3Bucket, new_bucket_name
 from tests.storage.seaweedfs import KEY, SECRET, seaweedfs

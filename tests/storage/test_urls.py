@@ -28,11 +28,27 @@ from raytes.storage import urls
         ("s3://bucket", "s3", "bucket"),
         ("s3://bucket/a%20b#c?d*[e]/", "s3", "bucket/a%20b#c?d*[e]/"),
         ("gs://bucket/a..b", "gs", "bucket/a..b"),
-        ("ftp://host/file", "ftp", "ftp://host/file"),
+        ("abfs://container/a%20b#c", "abfs", "container/a%20b#c"),
+        ("drs://host/id", "drs", "drs://host/id"),
     ],
 )
 def test_a_url_means_one_place(url: str, scheme: str, path: str) -> None:
     assert urls.parse(url) == urls.Location(url, scheme, path)
+
+
+@pytest.mark.parametrize(
+    ("url", "authority", "path"),
+    [
+        ("ftp://host/file", "host", "/file"),
+        ("ftp://Host:2121/a%20b/%23/", "host:2121", "/a b/#/"),
+        ("sftp://host/a#b?c", "host", "/a#b?c"),
+        ("sftp://host", "host", "/"),
+        ("ftp://[::1]:21/%C3%A9", "[::1]:21", "/é"),
+    ],
+)
+def test_a_file_server_s_url_is_a_server_and_a_path(url: str, authority: str, path: str) -> None:
+    location = urls.parse(url)
+    assert (location.authority, location.path) == (authority, path)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +66,11 @@ def test_a_url_means_one_place(url: str, scheme: str, path: str) -> None:
         ("/data/\ud800", "Unicode"),
         ("s3://bucket/\udce9", "Unicode"),
         ("file://host/data", "another host"),
+        ("ftp://user:password@host/x", "credentials belong"),
+        ("sftp://user@host/x", "credentials belong"),
+        ("ftp://host/a%0d%0aDELE%20x", "control character"),
+        ("ftp://host/%e9", "not UTF-8"),
+        ("ftp://host/a/%2e%2e/b", "component"),
         ("file://etc/passwd", "another host"),
         ("file://localhost", "absolute path"),
         ("file:data", "absolute path"),
