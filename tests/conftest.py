@@ -1,4 +1,6 @@
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -27,3 +29,18 @@ def service(
     running = Service(tmp_path_factory.mktemp("service") / "state", podman_images.busybox).start()
     yield running
     assert running.stop() == 0
+
+
+@pytest.fixture
+def new_service(podman_images: images.Images) -> Iterator[Callable[..., Service]]:
+    """Makes services of a test's own, and stops what still runs after it."""
+    made = []
+    with tempfile.TemporaryDirectory() as directory:
+
+        def make(name: str = "state", **environment: str) -> Service:
+            made.append(Service(Path(directory) / name, podman_images.busybox, **environment))
+            return made[-1]
+
+        yield make
+        for service in made:
+            service.stop()

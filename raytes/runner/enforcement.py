@@ -25,15 +25,27 @@ def enforcement_of(info: Mapping[str, Any]) -> Enforcement:
         controllers = frozenset[str]()
     else:
         controllers = frozenset(_LIMITS) & frozenset(host.get("cgroupControllers") or ())
-    return Enforcement(controllers, tuple(_shortcomings(controllers, rootless, version)))
+    shortcomings = (
+        *_limits_missing(controllers, rootless, version),
+        *_watches_missing(info["store"]["graphDriverName"]),
+    )
+    return Enforcement(controllers, shortcomings)
 
 
-def _shortcomings(controllers: frozenset[str], rootless: bool, version: str) -> Iterator[str]:
+def _limits_missing(controllers: frozenset[str], rootless: bool, version: str) -> Iterator[str]:
     missing = [words for name, words in _LIMITS.items() if name not in controllers]
     if missing:
         yield (
             f"this node can't limit what containers use of {', '.join(missing)}: "
             f"{_cause(rootless, version)}"
+        )
+
+
+def _watches_missing(storage_driver: str) -> Iterator[str]:
+    if storage_driver == "vfs":
+        yield (
+            "this node can't see how much containers write into their own filesystems, and "
+            "resources.disk_gb doesn't count it: Podman's storage driver is vfs; use overlay"
         )
     if not metadata_service.can_be_kept_away():
         yield (

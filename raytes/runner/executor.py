@@ -244,10 +244,11 @@ def specification(
         "systemd": "false",
         # Attached to; a log of Podman's own would fill the disk a second time.
         "log_configuration": {"driver": "none"},
-        "resource_limits": _resource_limits(limits),
         "shm_size": limits.shm,
         "devices": [{"path": f"{_GPU_KIND}={gpu}"} for gpu in sandbox.gpus],
     }
+    if resource_limits := _resource_limits(limits):
+        wanted["resource_limits"] = resource_limits
     if not sandbox.run_entrypoint:
         wanted["entrypoint"] = []
     if executor.workdir:

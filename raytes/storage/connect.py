@@ -26,6 +26,10 @@ def connect(
             from raytes.storage.gcs import GcsStore
 
             return GcsStore(options)
+        case "abfs" | "az":
+            from raytes.storage.azure import AzureStore
+
+            return AzureStore(options, location.authority)
         case "http" | "https":
             from raytes.storage.web import WebStore
 

@@ -16,6 +16,8 @@ SCHEMES = {
     "file": Scheme(module="os", package="python"),
     "s3": Scheme(module="s3fs", package="s3fs"),
     "gs": Scheme(module="gcsfs", package="gcsfs"),
+    "abfs": Scheme(module="adlfs", package="raytes[azure]"),
+    "az": Scheme(module="adlfs", package="raytes[azure]"),
     "http": Scheme(module="aiohttp", package="aiohttp"),
     "https": Scheme(module="aiohttp", package="aiohttp"),
     "ftp": Scheme(module="ftplib", package="python"),

@@ -22,6 +22,9 @@ FILE_SERVERS = frozenset({"ftp", "sftp"})
 WITH_HOST = WEB | FILE_SERVERS | {"drs"}
 """The schemes whose URLs lead to whatever host they name."""
 
+_AZURE = frozenset({"abfs", "az"})
+_ACCOUNT = re.compile(r"[a-z0-9]{3,24}\.(dfs|blob)\.core\.windows\.net", re.ASCII)
+
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?", re.ASCII)
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 
@@ -35,7 +38,7 @@ class Location:
     url: str  # as the client wrote it
     scheme: str  # in lower case; `file` for a bare path
     path: str
-    authority: str = ""  # `host` or `host:port` of a file server
+    authority: str = ""  # `host` or `host:port` of a file server, the host of an Azure account
 
 
 class InvalidURL(ValueError):
@@ -60,8 +63,11 @@ def parse(url: str) -> Location:
     if match[2] is None:
         raise InvalidURL("it is neither a URL (scheme://…) nor an absolute path")
     if scheme in OBJECT_STORES:
+        account = ""
+        if scheme in _AZURE:
+            rest, account = _without_account(rest)
         _check_object(rest)
-        return Location(url, scheme, rest)
+        return Location(url, scheme, rest, account)
     _check_host(url)
     if scheme in FILE_SERVERS:
         authority, _, path = rest.partition("/")
@@ -165,6 +171,15 @@ def _server_path(authority: str, path: str) -> str:
     if any(ord(character) < ord(" ") for character in decoded):
         raise InvalidURL("its path has a control character")
     return f"/{decoded}"
+
+
+def _without_account(rest: str) -> tuple[str, str]:
+    """`container@account.dfs.core.windows.net/key` as `container/key` and the account's host."""
+    place, slash, key = rest.partition("/")
+    container, at, account = place.partition("@")
+    if at and not _ACCOUNT.fullmatch(account):
+        raise InvalidURL(f"{account!r} is not the host of an Azure storage account")
+    return f"{container}{slash}{key}", account
 
 
 def _check_object(rest: str) -> None:

@@ -106,6 +106,12 @@ class Bench:
     def executor(self, script: str, **fields: Any) -> dict[str, Any]:
         return {"image": self.images.busybox, "command": ["sh", "-c", script], **fields}
 
+    def needs(self, *controllers: str) -> None:
+        """Skip the test where the node can't enforce a limit."""
+        missing = set(controllers) - self.node.podman.enforcement().controllers
+        if missing:
+            pytest.skip(f"this node can't limit {', '.join(sorted(missing))}")
+
     def containers(self) -> list[dict[str, Any]]:
         return self.node.podman.engine().containers([f"raytes.instance={self.node.instance}"])
 

@@ -11,13 +11,16 @@ def _complete_node(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata_service, "can_be_kept_away", lambda: True)
 
 
-def info(version: str, rootless: bool, *controllers: str) -> dict[str, Any]:
+def info(
+    version: str, rootless: bool, *controllers: str, driver: str = "overlay"
+) -> dict[str, Any]:
     return {
         "host": {
             "cgroupVersion": version,
             "cgroupControllers": list(controllers) or None,
             "security": {"rootless": rootless},
-        }
+        },
+        "store": {"graphDriverName": driver},
     }
 
 
@@ -42,6 +45,13 @@ def test_rootless_with_cgroup_v2_what_is_not_delegated_is_named() -> None:
     [sentence] = found.shortcomings
     assert "use of CPUs:" in sentence
     assert "Delegate" in sentence
+
+
+def test_a_storage_driver_that_does_not_tell_what_containers_write_is_named() -> None:
+    [sentence] = enforcement_of(
+        info("v2", False, "cpu", "memory", "pids", driver="vfs")
+    ).shortcomings
+    assert "disk_gb" in sentence
 
 
 def test_a_node_that_can_not_keep_the_metadata_service_away_says_so(

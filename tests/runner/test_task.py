@@ -249,6 +249,7 @@ def test_an_exit_code_above_128_names_its_signal(bench: Bench) -> None:
 
 
 def test_the_container_has_the_limits_that_the_task_asks_for(bench: Bench) -> None:
+    bench.needs("memory", "cpu")
     script = (
         "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/cpu/cpu.cfs_quota_us"
         " 2>/dev/null || cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/cpu.max"
@@ -260,6 +261,7 @@ def test_the_container_has_the_limits_that_the_task_asks_for(bench: Bench) -> No
 
 
 def test_a_memory_kill_is_an_executor_error_that_says_how_much_was_allowed(bench: Bench) -> None:
+    bench.needs("memory")
     attempt = bench.sh("dd if=/dev/zero of=/dev/null bs=200M", resources={"ram_gb": 0.05})
     assert attempt.state is TesState.EXECUTOR_ERROR
     assert attempt.exit_codes == [137]
@@ -421,7 +423,7 @@ def test_the_system_log_tells_each_step_with_its_time(bench: Bench) -> None:
             "outputs": [{"path": "/o/f", "url": str(bench.files / "f")}],
         }
     )
-    lines = attempt.system_logs.splitlines()
+    lines = [line for line in attempt.system_logs.splitlines() if " warning: " not in line]
     expected = [
         "attempt 1 begins on node test-node",
         "1 input staged in, 4 bytes",

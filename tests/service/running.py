@@ -1,5 +1,6 @@
 """A `raytes serve` of the tests' own, started and stopped as a person would."""
 
+import hashlib
 import os
 import re
 import signal
@@ -63,6 +64,23 @@ class Service:
         """The containers of this service that aren't gone."""
         instance = recall(self.state_dir / "raytes.db")["instance"]
         return containers(f"raytes.instance={instance}")
+
+    def processes(self) -> list[tuple[int, str]]:
+        """The processes of the service, with their command lines: those of its Ray, its
+        Podman service, and the conmon of its containers."""
+        assert self.process is not None
+        instance = recall(self.state_dir / "raytes.db")["instance"]
+        socket = f"raytes-{hashlib.sha256(instance.encode()).hexdigest()[:12]}/"
+        marks = (socket, *self.containers())
+        table = _process_table()
+        family = {self.process.pid}
+        while grown := {pid for pid, (parent, _) in table.items() if parent in family} - family:
+            family |= grown
+        return [
+            (pid, line)
+            for pid, (_, line) in table.items()
+            if pid in family or any(mark in line for mark in marks)
+        ]
 
     @property
     def client(self) -> Client:
@@ -128,6 +146,13 @@ def containers(label: str) -> list[str]:
         check=True,
     )
     return listed.stdout.split()
+
+
+def _process_table() -> dict[int, tuple[int, str]]:
+    """Each process' parent and command line."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True)
+    rows = (line.split(maxsplit=2) for line in listed.stdout.splitlines())
+    return {int(row[0]): (int(row[1]), row[2]) for row in rows if len(row) == 3}
 
 
 def processes(part: str) -> list[str]:

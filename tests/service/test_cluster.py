@@ -69,9 +69,7 @@ def test_a_task_goes_on_while_the_serving_process_is_killed_and_replaced(joined:
     assert joined.finish(queued).state is TesState.COMPLETE
 
 
-def test_a_second_service_of_the_name_is_refused(
-    joined: Service, new_service: NewService
-) -> None:
+def test_a_second_service_of_the_name_is_refused(joined: Service, new_service: NewService) -> None:
     second = new_service("second", **joined.environment)
     refused = subprocess.run(
         [sys.executable, "-m", "raytes", "serve"],

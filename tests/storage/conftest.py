@@ -1,5 +1,6 @@
 """Real stores for the tests: moto for S3, fake-gcs-server for GCS."""
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,8 +11,10 @@ import pytest
 from raytes.config import LocalRoot, Settings
 from raytes.storage import Storage
 
-from .object_store import Bucket, GcsBucket, S3Bucket, new_bucket_name
+from .object_store import AzureContainer, Bucket, GcsBucket, S3Bucket, new_bucket_name
 from .servers import free_port, running
+
+AZURITE = shutil.which("azurite-blob")
 
 
 @pytest.fixture(autouse=True)
@@ -78,9 +81,20 @@ def gcs_endpoint() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["s3", "gs"])
+@pytest.fixture(scope="session")
+def azure_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Azurite, Microsoft's own emulator, which comes as an npm package."""
+    assert AZURITE
+    port, directory = free_port(), tmp_path_factory.mktemp("azurite")
+    command = [AZURITE, "--skipApiVersionCheck", "--silent", "--location", str(directory)]
+    with running([*command, "--blobHost", "127.0.0.1", "--blobPort", str(port)], port):
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(params=["s3", "gs", *(["abfs"] if AZURITE else [])])
 def bucket(request: pytest.FixtureRequest) -> Bucket:
     """An empty bucket in each kind of object store in turn."""
-    if request.param == "s3":
-        return S3Bucket(request.getfixturevalue("s3_endpoint"), new_bucket_name())
-    return GcsBucket(request.getfixturevalue("gcs_endpoint"), new_bucket_name())
+    kinds = {"s3": ("s3", S3Bucket), "gs": ("gcs", GcsBucket), "abfs": ("azure", AzureContainer)}
+    name, kind = kinds[request.param]
+    made: Bucket = kind(request.getfixturevalue(f"{name}_endpoint"), new_bucket_name())
+    return made

@@ -82,3 +82,37 @@ class GcsBucket:
     def keys(self) -> list[str]:
         answer = self._api.get(f"/storage/v1/b/{self.name}/o").raise_for_status().json()
         return [item["name"] for item in answer.get("items", ())]
+
+
+class AzureContainer:
+    # The account that every emulator of Azure has.
+    _ACCOUNT = "devstoreaccount1"
+    _KEY = (
+        "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+    )
+
+    def __init__(self, endpoint: str, name: str):
+        from azure.storage.blob import BlobServiceClient
+
+        connection = (
+            f"DefaultEndpointsProtocol=http;AccountName={self._ACCOUNT};AccountKey={self._KEY};"
+            f"BlobEndpoint={endpoint}/{self._ACCOUNT};"
+        )
+        self.name = name
+        self.url = f"abfs://{name}"
+        self.settings = {
+            "schemes": ("file", "abfs"),
+            "storage": {"abfs://": {"connection_string": connection}},
+        }
+        service = BlobServiceClient.from_connection_string(connection)
+        self._container = service.create_container(name)
+
+    def put(self, key: str, data: bytes) -> None:
+        self._container.upload_blob(key, data, overwrite=True)
+
+    def get(self, key: str) -> bytes | None:
+        blob = self._container.get_blob_client(key)
+        return bytes(blob.download_blob().readall()) if blob.exists() else None
+
+    def keys(self) -> list[str]:
+        return [blob.name for blob in self._container.list_blobs()]

@@ -39,6 +39,11 @@ def test_a_url_means_one_place(url: str, scheme: str, path: str) -> None:
 @pytest.mark.parametrize(
     ("url", "authority", "path"),
     [
+        (
+            "abfs://data@lab.dfs.core.windows.net/a%20b/c@d",
+            "lab.dfs.core.windows.net",
+            "data/a%20b/c@d",
+        ),
         ("ftp://host/file", "host", "/file"),
         ("ftp://Host:2121/a%20b/%23/", "host:2121", "/a b/#/"),
         ("sftp://host/a#b?c", "host", "/a#b?c"),
@@ -46,7 +51,7 @@ def test_a_url_means_one_place(url: str, scheme: str, path: str) -> None:
         ("ftp://[::1]:21/%C3%A9", "[::1]:21", "/é"),
     ],
 )
-def test_a_file_server_s_url_is_a_server_and_a_path(url: str, authority: str, path: str) -> None:
+def test_a_url_may_name_the_server_of_its_path(url: str, authority: str, path: str) -> None:
     location = urls.parse(url)
     assert (location.authority, location.path) == (authority, path)
 
@@ -66,6 +71,7 @@ def test_a_file_server_s_url_is_a_server_and_a_path(url: str, authority: str, pa
         ("/data/\ud800", "Unicode"),
         ("s3://bucket/\udce9", "Unicode"),
         ("file://host/data", "another host"),
+        ("abfs://data@evil.example.org/x", "not the host of an Azure"),
         ("ftp://user:password@host/x", "credentials belong"),
         ("sftp://user@host/x", "credentials belong"),
         ("ftp://host/a%0d%0aDELE%20x", "control character"),
