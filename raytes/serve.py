@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import httpx
 
@@ -18,6 +19,7 @@ import raytes
 from raytes.config import Settings
 from raytes.errors import RaytesError
 from raytes.state import claimed, ray_token
+from raytes.store.database import prepare
 from raytes.surroundings import free_ports, own_ray_variables, runtime_directory, serve_variables
 
 _BASE_PATH = "/ga4gh/tes/v1"
@@ -69,8 +71,11 @@ def _running(settings: Settings) -> Iterator[str]:
     """The service while it is up; its base URL."""
     with claimed(settings), runtime_directory(settings) as directory:
         settings = _settled(settings)
+        prepare(settings.database)
         os.environ.update(serve_variables(directory))
-        with _ray(settings, directory), _store(settings) as node, _ingress(settings, node):
+        with _ray(settings, directory), _store(settings) as store, _ingress(settings):
+            # It starts while the ingress does.
+            _await_ready(store)
             url = f"http://{_reachable(settings.host)}:{settings.port}{_BASE_PATH}"
             _await_answer(url)
             yield url
@@ -115,36 +120,51 @@ def _ray(settings: Settings, directory: Path) -> contextlib.AbstractContextManag
 
 
 @contextlib.contextmanager
-def _store(settings: Settings) -> Iterator[str]:
-    """The store while it runs; the id of the Ray node that it is bound to."""
+def _store(settings: Settings) -> Iterator[Any]:
+    """The store, on its way up and then while it runs."""
     import ray
 
-    from raytes.runner.sweep import sweep
     from raytes.store.actor import Identity, replace
     from raytes.store.database import recall
 
     known = recall(settings.database)
-    if known:
-        # What a killed service left on this node, before its tasks are tried again.
-        for line in sweep(settings, known["instance"]):
-            print(f"removed {line}, left by an earlier run", file=sys.stderr)
+    if "instance" in known:
+        _sweep(settings, known["instance"])
     node = ray.get_runtime_context().get_node_id()
     # On a cluster that it joined, a killed service has left its runners at work: the new
     # store goes on as the old one would have.
     session = known.get("session") if _joins() else None
     store = replace(settings, Identity(session or uuid.uuid4().hex, node))
     try:
-        ray.get(store.ready.remote())
-        yield node
+        yield store
     finally:
         with contextlib.suppress(ray.exceptions.RayError):
             ray.get(store.stop.remote(), timeout=_STOP_WITHIN_S)
         ray.kill(store)
 
 
+def _await_ready(store: Any) -> None:
+    import ray
+
+    ray.get(store.ready.remote())
+
+
+def _sweep(settings: Settings, instance: str) -> None:
+    """Remove what a killed service left on this node, before its tasks are tried again."""
+    from raytes.runner.sweep import sweep
+
+    try:
+        for line in sweep(settings, instance):
+            print(f"removed {line}, left by an earlier run", file=sys.stderr)
+    except RaytesError as error:
+        # This node may be one that serves and runs no tasks.
+        print(f"WARNING: this node could not be swept: {error}", file=sys.stderr)
+
+
 @contextlib.contextmanager
-def _ingress(settings: Settings, node: str) -> Iterator[None]:
+def _ingress(settings: Settings) -> Iterator[None]:
     """HAProxy and the API replica while they run."""
+    import ray
     from ray import serve
     from ray.serve.exceptions import RayServeException
 
@@ -156,9 +176,10 @@ def _ingress(settings: Settings, node: str) -> Iterator[None]:
         _require_free_port(settings)
     serve.start(http_options={"host": settings.host, "port": settings.port})
     try:
+        node = ray.get_runtime_context().get_node_id()
         serve.run(application(settings, node), name=settings.name, route_prefix="/")
-    except RayServeException as error:
-        raise CannotServe(f"Ray Serve of this cluster refuses the application: {error}") from None
+    except (RayServeException, RuntimeError) as error:
+        raise CannotServe(f"Ray Serve did not take the application: {error}") from None
     try:
         yield
     finally:

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from raytes.storage.urls import Location
 
 if TYPE_CHECKING:
     from raytes.storage.cache import InputCache
+    from raytes.storage.objects import ObjectStore
     from raytes.storage.remote import Remote
 
 __all__ = ["Entry", "Progress", "Storage", "Stored"]
@@ -126,7 +127,7 @@ class Storage:
 
     def refusal_of_output(self, url: str) -> str | None:
         """Why `url` can't be an output, as a sentence; None: nothing speaks against it."""
-        return self._refusal(url)
+        return self._refusal(url) or self._refusal_to_write(url)
 
     def locations(self) -> list[str]:
         """What of the settings is truly usable, as URLs (service-info's `storage`)."""
@@ -148,6 +149,12 @@ class Storage:
             return str(error)
         return None
 
+    def _refusal_to_write(self, url: str) -> str | None:
+        scheme = urls.parse(url).scheme
+        if scheme in urls.READ_ONLY:
+            return f"{urls.shown(url)} can't be used: {scheme} can only be read from"
+        return None
+
     def _is_on_serving_node(self, url: str) -> bool:
         try:
             location = self._policy.locate(url)
@@ -163,13 +170,27 @@ class Storage:
         key = (location.scheme, section, location.authority)
         if key not in self._remotes:
             self._remotes[key] = Remote(
-                lambda: connect(location, self._options.values(section), section, self._policy),
+                lambda: connect(
+                    location, self._options.values(section), section, self._policy, self._open
+                ),
                 hide=self._options.hide,
                 cache=self._cache(
                     f"{location.scheme} {location.authority} {self._options.identity(section)}"
                 ),
             )
         return self._remotes[key]
+
+    async def _open(self, url: str, headers: Mapping[str, str]) -> tuple["ObjectStore", str]:
+        """What `OpenStore` of drs.py describes."""
+        location = self._policy.locate(url)
+        if location.scheme in urls.READ_ONLY | {"file"}:
+            raise ForbiddenURL(f"{urls.shown(url)} can't be what a DRS name stands for")
+        if headers and location.scheme in urls.WEB:
+            from raytes.storage.web import WebStore
+
+            # Of this URL only: wherever it redirects to, they don't go with it.
+            return WebStore({"headers": dict(headers)}, url, self._policy), location.path
+        return await self._remote(location).store(), location.path
 
     def _cache(self, store: str) -> "InputCache | None":
         from raytes.storage.cache import InputCache

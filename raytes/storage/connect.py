@@ -4,18 +4,25 @@ The implementations are imported here and only when they are needed: s3fs or gcs
 a second, which a task that only touches files shouldn't pay.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raytes.storage.objects import ObjectStore
 from raytes.storage.policy import Policy
 from raytes.storage.urls import Location
 
+if TYPE_CHECKING:
+    from raytes.storage.drs import OpenStore
+
 
 def connect(
-    location: Location, options: dict[str, Any], section: str | None, policy: Policy
+    location: Location,
+    options: dict[str, Any],
+    section: str | None,
+    policy: Policy,
+    open_store: "OpenStore",
 ) -> ObjectStore:
     """The store that `location` lies in; `options`, from `section` of the settings, are in the
-    words of its fsspec implementation.
+    words of its fsspec implementation. `open_store` is for what only tells where the bytes are.
     """
     match location.scheme:
         case "s3":
@@ -34,6 +41,12 @@ def connect(
             from raytes.storage.web import WebStore
 
             return WebStore(options, section, policy)
+        case "drs":
+            from raytes.storage.drs import DrsStore
+            from raytes.storage.web import WebStore
+
+            endpoint = options.pop("endpoint_url", f"https://{location.authority}")
+            return DrsStore(endpoint, WebStore(options, endpoint, policy), open_store)
         case "ftp":
             from raytes.storage.ftp import FtpStore
 

@@ -56,7 +56,7 @@ class Remote:
             ForbiddenURL: it led to what the service may not touch.
         """
         try:
-            download = Download(await self._store(), self._cache, progress, read_only=read_only)
+            download = Download(await self.store(), self._cache, progress, read_only=read_only)
             return await download.fetch(location.path, kind, destination)
         except (Fault, OSError) as error:
             what = f"the input {urls.shown(location.url)} can't be fetched"
@@ -76,7 +76,7 @@ class Remote:
         async def upload(entry: Entry) -> None:
             url = urls.join(location.url, entry.relative)
             try:
-                store = await self._store()
+                store = await self.store()
                 size = await _upload(store, entry, urls.parse(url).path, progress)
             except (Fault, OSError, urls.InvalidURL) as error:
                 what = f"the output {urls.shown(url)} can't be stored"
@@ -87,7 +87,12 @@ class Remote:
         await in_parallel(entries, upload, limit=_FILES_AT_ONCE)
         return [stored[entry.relative] for entry in entries if entry.relative in stored]
 
-    async def _store(self) -> ObjectStore:
+    async def store(self) -> ObjectStore:
+        """The store itself, connected when it is asked for the first time.
+
+        Raises:
+            Fault: its options can't be used.
+        """
         async with self._connecting:
             if self._connected is None:
                 # In a thread: imports, and looking for credentials, take their time.

@@ -20,6 +20,7 @@ SCHEMES = {
     "az": Scheme(module="adlfs", package="raytes[azure]"),
     "http": Scheme(module="aiohttp", package="aiohttp"),
     "https": Scheme(module="aiohttp", package="aiohttp"),
+    "drs": Scheme(module="aiohttp", package="aiohttp"),
     "ftp": Scheme(module="ftplib", package="python"),
     "sftp": Scheme(module="asyncssh", package="raytes[sftp]"),
 }

@@ -19,6 +19,9 @@ WEB = frozenset({"http", "https"})
 FILE_SERVERS = frozenset({"ftp", "sftp"})
 """The schemes whose URLs are a server and a path on it."""
 
+READ_ONLY = frozenset({"drs"})
+"""The schemes whose URLs can't be outputs."""
+
 WITH_HOST = WEB | FILE_SERVERS | {"drs"}
 """The schemes whose URLs lead to whatever host they name."""
 
@@ -38,7 +41,7 @@ class Location:
     url: str  # as the client wrote it
     scheme: str  # in lower case; `file` for a bare path
     path: str
-    authority: str = ""  # `host` or `host:port` of a file server, the host of an Azure account
+    authority: str = ""  # `host` or `host:port` of a server, the host of an Azure account
 
 
 class InvalidURL(ValueError):
@@ -68,11 +71,18 @@ def parse(url: str) -> Location:
             rest, account = _without_account(rest)
         _check_object(rest)
         return Location(url, scheme, rest, account)
+    authority, _, path = rest.partition("/")
+    if scheme == "drs" and not path:
+        raise InvalidURL("compact identifiers are not resolved here: write drs://host/id")
     _check_host(url)
-    if scheme in FILE_SERVERS:
-        authority, _, path = rest.partition("/")
-        return Location(url, scheme, _server_path(authority, path), authority.lower())
-    return Location(url, scheme, url)
+    if scheme in WEB:
+        return Location(url, scheme, url)
+    if "@" in authority:
+        raise InvalidURL(
+            "it names a user: credentials belong into a section [storage] of the settings"
+        )
+    path = _decoded(path) if scheme in FILE_SERVERS else url
+    return Location(url, scheme, path, authority.lower())
 
 
 def join(url: str, relative: str) -> str:
@@ -159,11 +169,7 @@ def _file_path(rest: str, *, has_authority: bool) -> str:
     return path
 
 
-def _server_path(authority: str, path: str) -> str:
-    if "@" in authority:
-        raise InvalidURL(
-            "it names a user: credentials belong into a section [storage] of the settings"
-        )
+def _decoded(path: str) -> str:
     try:
         decoded = unquote_to_bytes(path).decode()
     except UnicodeDecodeError:

@@ -29,6 +29,7 @@ _UNKNOWN = -1
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
 _MOST_REDIRECTS = 10
 _PIECE = 2**20  # bytes written at once
+_LARGEST_DOCUMENT = 64 * 2**20  # bytes
 _AS_IT_IS = {"Accept-Encoding": "identity"}  # the bytes of the file, not a compression of them
 
 
@@ -78,6 +79,22 @@ class WebStore:
                 check_size(Object(found.path, length, None), destination)
 
         await retrying(attempt, fault_of)
+
+    async def read(self, url: str) -> bytes:
+        """A small answer, such as a document."""
+
+        async def attempt() -> bytes:
+            async with self._asked("GET", url) as answer:
+                if not answer.ok:
+                    raise of_status(answer.status)
+                text = bytearray()
+                async for piece in answer.content.iter_chunked(_PIECE):
+                    text += piece
+                    if len(text) > _LARGEST_DOCUMENT:
+                        raise Fault(f"an answer has more than {_LARGEST_DOCUMENT} bytes")
+                return bytes(text)
+
+        return await retrying(attempt, fault_of)
 
     async def put(self, source: Path, path: str, transfer: Transfer) -> None:
         async def attempt() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from raytes.errors import RaytesError
 from raytes.store import schema
@@ -52,6 +52,18 @@ def open_for_writing(path: Path) -> Engine:
     with engine.begin() as connection:
         _require_schema(connection, path)
     return engine
+
+
+def prepare(path: Path) -> None:
+    """Make the database if there is none, and find out whether this release can use it.
+
+    Raises:
+        WrongSchema: it can't.
+    """
+    try:
+        open_for_writing(path).dispose()
+    except DatabaseError as error:
+        raise WrongSchema(f"{path} can't be used as the database: {error.orig}") from None
 
 
 def open_for_reading(path: Path) -> Engine:

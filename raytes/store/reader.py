@@ -4,6 +4,7 @@ Readers never change anything and never wait for the writer. Every answer is mad
 snapshot, so that a task's state and its logs agree.
 """
 
+import sqlite3
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,8 +23,10 @@ from sqlalchemy import (
     null,
     select,
 )
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolExhausted
 
-from raytes.store.database import open_for_reading
+from raytes.store.database import DatabaseUnavailable, open_for_reading
 from raytes.store.pages import Filters, issue, redeem
 from raytes.store.schema import attempts, documents, service, system_logs, tags, tails, tasks
 from raytes.views import View
@@ -37,7 +40,10 @@ Fetch = Callable[[str], Iterable[Row]]
 
 
 class Reader:
-    """Reads one service's database. Safe to use from several threads."""
+    """Reads one service's database. Safe to use from several threads.
+
+    Every method raises DatabaseUnavailable where the database can't be read now.
+    """
 
     def __init__(self, database: Path) -> None:
         self._engine = open_for_reading(database)
@@ -51,12 +57,12 @@ class Reader:
 
     def facts(self) -> dict[str, str]:
         """What the store remembers of the service: instance, created, updated …"""
-        with self._engine.connect() as connection:
+        with _readable(), self._engine.connect() as connection:
             return {row.key: row.value for row in connection.execute(select(service))}
 
     def get(self, task_id: str, view: View) -> bytes | None:
         """The task as JSON, or None if there is none of that id."""
-        with self._snapshot() as cursor:
+        with _readable(), self._snapshot() as cursor:
 
             def fetch(part: str) -> list[Row]:
                 rows: list[Row] = cursor.execute(self._one[part], (task_id,)).fetchall()
@@ -72,7 +78,7 @@ class Reader:
             InvalidPageToken: `token` isn't one that was issued for these filters.
         """
         before = redeem(token, filters, self._page_secret()) if token else None
-        with self._engine.connect() as connection:
+        with _readable(), self._engine.connect() as connection:
             walk = _walks_names(connection, filters)
             found = connection.execute(_matching(filters, before, walk).limit(size + 1)).all()
             shown = found[:size]
@@ -107,6 +113,15 @@ class Reader:
         if not self._secret:
             self._secret = self.facts()["page_secret"].encode()
         return self._secret
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.OperationalError, OperationalError, PoolExhausted) as error:
+        cause = error.orig if isinstance(error, OperationalError) else error
+        raise DatabaseUnavailable(f"the database can't be read: {cause}") from error
 
 
 # --- which tasks ----------------------------------------------------------------------

@@ -22,7 +22,8 @@ rw = true
 @pytest.fixture(scope="session")
 def engine_service(podman_images: Images) -> Iterator[Service]:
     """A service for workflow engines, whose one local root tasks may write to."""
-    with tempfile.TemporaryDirectory() as directory:
+    # Not in /tmp: cwl-tes is run with one of its own.
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
         root, config = Path(directory) / "state" / "files", Path(directory) / "raytes.toml"
         config.write_text(_SETTINGS.format(root=root))
         state = Path(directory) / "state"

@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +68,9 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Bucket]:
 
 
 @pytest.fixture
-def snakemake(install, bucket: S3Bucket, engine_service: Service, tmp_path: Path) -> Snakemake:
+def snakemake(
+    install: Callable[..., Environment], bucket: S3Bucket, engine_service: Service, tmp_path: Path
+) -> Snakemake:
     environment = install("snakemake", *_REQUIREMENTS)
     image = appliance(environment, _STORAGE)
     shutil.copytree(PROGRAMS / "snakemake", tmp_path, dirs_exist_ok=True)
@@ -85,5 +87,5 @@ def test_a_workflow_runs_to_its_end(snakemake: Snakemake) -> None:
 def test_a_failing_step_fails_the_workflow_and_its_log_is_kept(snakemake: Snakemake) -> None:
     done = snakemake.run("failing.smk")
     assert done.returncode != 0
-    print(done.stdout)
+    assert "Error in rule fail" in done.stdout
     assert snakemake.bucket.get("fail.log") == b"in vain\n"

@@ -195,6 +195,24 @@ def test_younger_tasks_of_another_shape_wait_for_the_older_ones() -> None:
     assert tasks_running(cluster) == ["b"]
 
 
+def test_a_node_has_as_many_gpus_for_runners_as_it_has() -> None:
+    lanes = Lanes(slice_s=SLICE_S, idle_timeout_s=IDLE_S, max_pending=1, clock=lambda: 0.0)
+    lanes.set_nodes([Node("n", cpus=4, memory=1000, gpus=2)])
+    gpu = Shape(cpus=1, memory=1, gpus=1)
+    for number in range(2):
+        lanes.enqueue(f"task{number}", gpu)
+        assert lanes.plan().request == [gpu]
+        lanes.asked(f"runner{number}", gpu)
+        lanes.up(f"runner{number}", "n")
+        assert lanes.take(f"runner{number}") == f"task{number}"
+    lanes.enqueue("task2", gpu)
+    assert lanes.plan().request == [gpu]  # so that an autoscaler sees it
+    lanes.asked("runner2", gpu)
+    assert lanes.plan().request == []
+    lanes.gone("runner0")
+    assert lanes.hopeless(0) == []
+
+
 def test_a_big_task_is_not_starved_by_a_stream_of_small_ones() -> None:
     cluster = Cluster(2)
     cluster.add(SMALL, "a", "b")

@@ -1,5 +1,6 @@
 """The runner on Ray."""
 
+import re
 import threading
 import time
 import uuid
@@ -33,7 +34,13 @@ class Store:
 
 @pytest.fixture(scope="module")
 def cluster(podman_images: Images) -> Iterator[None]:
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    ray.init(
+        num_cpus=1,
+        num_gpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        configure_logging=False,
+    )
     yield
     ray.shutdown()
 
@@ -45,14 +52,25 @@ def store(cluster: None) -> Iterator[Any]:
     ray.kill(store)
 
 
-@pytest.fixture
-def runner(store: Any, tmp_path: Path) -> Iterator[Any]:
-    settings = Settings(state_dir=tmp_path, network="none", default_ram_gb=0.1)
-    runner = (
+def start(directory: Path, **options: Any) -> Any:
+    settings = Settings(state_dir=directory, network="none", default_ram_gb=0.1)
+    return (
         ray.remote(Runner)
-        .options(max_concurrency=4, num_cpus=1)
+        .options(max_concurrency=4, num_cpus=1, **options)
         .remote(settings, uuid.uuid4().hex, "runner-1", "store", "shape")
     )
+
+
+@pytest.fixture
+def runner(store: Any, tmp_path: Path) -> Iterator[Any]:
+    runner = start(tmp_path)
+    yield runner
+    ray.kill(runner)
+
+
+@pytest.fixture
+def gpu_runner(store: Any, tmp_path: Path) -> Iterator[Any]:
+    runner = start(tmp_path, num_gpus=1)
     yield runner
     ray.kill(runner)
 
@@ -110,3 +128,13 @@ def test_a_runner_that_is_stopped_gives_its_task_back(
     ray.get(runner.stop.remote())
     last = ray.get(running)
     assert (last.state, last.retry) == (TesState.QUEUED, True)
+
+
+def test_a_runner_asks_podman_for_the_gpu_that_ray_has_assigned_to_it(
+    gpu_runner: Any, podman_images: Images
+) -> None:
+    # Ray counts two GPUs that aren't there, and Podman says which of them it was asked for.
+    last = ray.get(gpu_runner.run.remote(assignment(podman_images, "true")))
+    assert last.log.metadata["failure_reason"] == "container_refused"
+    [asked] = set(re.findall(r"nvidia\.com/gpu=\w+", " ".join(last.system_logs)))
+    assert asked in ("nvidia.com/gpu=0", "nvidia.com/gpu=1")

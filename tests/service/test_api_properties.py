@@ -18,6 +18,9 @@ from tests.images import Images
 from tests.service.running import Service
 from tests.task_documents import JsonObject, submissions, with_types
 
+ROOT = Path(__file__).parent.parent.parent
+RULES = "tests.service.schemathesis_rules"
+
 
 @pytest.fixture(scope="module")
 def target(podman_images: Images) -> Iterator[Service]:
@@ -42,7 +45,8 @@ def schemathesis(service: Service, examples: int, directory: Path) -> int:
             *("--checks", "all", "--max-examples", str(examples), "--generation-database", "none"),
             *("--report", "json", "--report-json-path", str(report), "--no-color"),
         ],
-        env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.service.schemathesis_rules"},
+        env={**os.environ, "SCHEMATHESIS_HOOKS": RULES, "PYTHONPATH": str(ROOT)},
+        cwd=directory,  # where it leaves a cache
         capture_output=True,
         text=True,
     )

@@ -12,6 +12,8 @@ import pytest
 
 from raytes.models import TesState
 from raytes.state import filesystem_of
+from raytes.store import changes
+from raytes.store.database import open_for_writing
 from raytes.surroundings import runtime_path
 from tests.service.running import Service, processes
 
@@ -127,3 +129,23 @@ def test_the_token_of_its_ray_is_for_its_user_alone(service: Service) -> None:
 
 def test_the_filesystem_of_a_directory_is_known() -> None:
     assert filesystem_of(Path("/proc")) == "proc"
+
+
+@pytest.mark.parametrize("content", ["a later release", "garbage"])
+def test_a_database_that_this_release_can_not_use_is_refused_with_a_sentence(
+    new_service: NewService, content: str
+) -> None:
+    service = new_service()
+    database = service.state_dir / "raytes.db"
+    if content == "garbage":
+        service.state_dir.mkdir()
+        database.write_bytes(b"garbage" * 1000)
+    else:
+        engine = open_for_writing(database)
+        with engine.begin() as connection:
+            changes.remember(connection, {"schema": "99"})
+        engine.dispose()
+    refused = serve_again(service)
+    assert refused.returncode == 1
+    assert str(database) in refused.stderr
+    assert "Traceback" not in refused.stderr

@@ -29,7 +29,6 @@ from raytes.storage import urls
         ("s3://bucket/a%20b#c?d*[e]/", "s3", "bucket/a%20b#c?d*[e]/"),
         ("gs://bucket/a..b", "gs", "bucket/a..b"),
         ("abfs://container/a%20b#c", "abfs", "container/a%20b#c"),
-        ("drs://host/id", "drs", "drs://host/id"),
     ],
 )
 def test_a_url_means_one_place(url: str, scheme: str, path: str) -> None:
@@ -48,6 +47,7 @@ def test_a_url_means_one_place(url: str, scheme: str, path: str) -> None:
         ("ftp://Host:2121/a%20b/%23/", "host:2121", "/a b/#/"),
         ("sftp://host/a#b?c", "host", "/a#b?c"),
         ("sftp://host", "host", "/"),
+        ("drs://Host/a%2Fb", "host", "drs://Host/a%2Fb"),
         ("ftp://[::1]:21/%C3%A9", "[::1]:21", "/é"),
     ],
 )
@@ -74,6 +74,7 @@ def test_a_url_may_name_the_server_of_its_path(url: str, authority: str, path: s
         ("abfs://data@evil.example.org/x", "not the host of an Azure"),
         ("ftp://user:password@host/x", "credentials belong"),
         ("sftp://user@host/x", "credentials belong"),
+        ("drs://dg.4503:abc", "compact identifiers"),
         ("ftp://host/a%0d%0aDELE%20x", "control character"),
         ("ftp://host/%e9", "not UTF-8"),
         ("ftp://host/a/%2e%2e/b", "component"),

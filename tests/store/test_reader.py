@@ -3,11 +3,13 @@
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from raytes.models import TesState
 from raytes.store import changes
+from raytes.store.database import DatabaseUnavailable
 from raytes.store.pages import Filters
 from raytes.views import View
 from tests.store.conftest import Database, minimal_task
@@ -117,3 +119,21 @@ def test_every_state_can_be_filtered_by(database: Database) -> None:
     for state in TesState:
         page = orjson.loads(database.reader.page(Filters(state=state), 9, None, View.MINIMAL))
         assert len(page["tasks"]) == (state is TesState.QUEUED)
+
+
+def test_a_database_that_can_not_be_read_is_said_to_be_unavailable(database: Database) -> None:
+    task = database.create()
+    database.change(lambda c: c.exec_driver_sql("DROP TABLE documents"))
+    with pytest.raises(DatabaseUnavailable, match="can't be read: no such table"):
+        database.reader.get(task, View.BASIC)
+    with pytest.raises(DatabaseUnavailable, match="can't be read: no such table"):
+        database.reader.page(Filters(), 1, None, View.BASIC)
+    assert database.reader.get(task, View.MINIMAL)
+
+
+def test_logs_are_there_and_empty_before_the_first_attempt(database: Database) -> None:
+    task = database.create()
+    for view in (View.BASIC, View.FULL):
+        assert orjson.loads(database.reader.get(task, view) or b"")["logs"] == []
+    minimal = orjson.loads(database.reader.get(task, View.MINIMAL) or b"")
+    assert minimal == {"id": task, "state": "QUEUED"}

@@ -56,7 +56,6 @@ json.dump(
         "failed": told(client.get_task(failed, "FULL")),
         "canceled": told(client.wait(endless, timeout=60)),
         "pages": [[task.id for task in page.tasks] for page in pages],
-        "service": told(client.get_service_info()),
     },
     sys.stdout,
 )

@@ -1,0 +1,170 @@
+"""Azure Blob Storage and Data Lake Storage.
+
+adlfs holds the account and its credentials; the transfers are those of Azure's own library,
+which notices that a blob was replaced between two ranges.
+"""
+
+import mimetypes
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from adlfs import AzureBlobFileSystem
+from azure.core import MatchConditions
+from azure.core.exceptions import (
+    ClientAuthenticationError,
+    HttpResponseError,
+    ResourceModifiedError,
+    ResourceNotFoundError,
+    ServiceRequestError,
+    ServiceResponseError,
+)
+from azure.storage.blob import ContentSettings
+
+from raytes.storage import faults
+from raytes.storage.faults import Fault, Missing
+from raytes.storage.objects import Object, check_size
+from raytes.storage.progress import Transfer
+from raytes.storage.retry import retrying
+
+_RANGES_AT_ONCE = 8
+_BLOCKS_AT_ONCE = 4  # of each file that is uploaded
+_FOLDER = {"hdi_isfolder": "true"}
+"""The metadata that make an empty blob stand for a directory, by Azure's own convention."""
+
+
+class AzureStore:
+    """The containers of one storage account."""
+
+    def __init__(self, options: dict[str, Any], account_host: str) -> None:
+        """`account_host` is the one that a URL names (`ACCOUNT.dfs.core.windows.net`), or empty."""
+        if account_host:
+            options = {"account_name": account_host.partition(".")[0]} | options
+        filesystem = AzureBlobFileSystem(
+            **options, use_listings_cache=False, skip_instance_cache=True
+        )
+        self._service = filesystem.service_client
+        # It closes the client when it is collected.
+        self._filesystem = filesystem
+
+    async def find(self, path: str) -> Object | None:
+        container, key = _split(path)
+        if not key:
+            return None
+        try:
+            found = await retrying(
+                lambda: self._service.get_blob_client(container, key).get_blob_properties(),
+                _fault_of,
+            )
+        except Missing:
+            return None
+        return None if _is_folder(found) else Object(path, found.size, found.etag)
+
+    async def find_below(self, path: str) -> list[Object]:
+        container, key = _split(path)
+        prefix = key if not key or key.endswith("/") else f"{key}/"
+
+        async def attempt() -> list[Object]:
+            blobs = self._service.get_container_client(container).list_blobs(
+                name_starts_with=prefix, include=["metadata"]
+            )
+            return [
+                Object(f"{container}/{blob.name}/", 0, None)
+                if _is_folder(blob)
+                else Object(f"{container}/{blob.name}", blob.size, blob.etag)
+                async for blob in blobs
+            ]
+
+        try:
+            return await retrying(attempt, _fault_of) or await self._empty(path)
+        except Missing:
+            return []
+
+    async def _empty(self, path: str) -> list[Object]:
+        """The directory itself, if it is one with nothing in it."""
+        container, key = _split(path.rstrip("/"))
+        found = await retrying(
+            lambda: self._service.get_blob_client(container, key).get_blob_properties(), _fault_of
+        )
+        return [Object(f"{container}/{key}/", 0, None)] if _is_folder(found) else []
+
+    async def get(self, found: Object, destination: Path, transfer: Transfer) -> None:
+        async def attempt() -> None:
+            transfer.restart()
+            stream = await self._service.get_blob_client(*_split(found.path)).download_blob(
+                max_concurrency=_RANGES_AT_ONCE,
+                progress_hook=_hook(transfer),
+                etag=found.version,
+                match_condition=MatchConditions.IfNotModified,
+            )
+            with destination.open("wb") as file:
+                await stream.readinto(file)
+            check_size(found, destination)
+
+        await retrying(attempt, _fault_of)
+
+    async def put(self, source: Path, path: str, transfer: Transfer) -> None:
+        container, key = _split(path)
+        if not key:
+            raise Fault("it names a container, and a file needs a name in it")
+        kind = ContentSettings(content_type=mimetypes.guess_type(key)[0])
+
+        async def attempt() -> None:
+            transfer.restart()
+            with source.open("rb") as file:
+                await self._service.get_blob_client(container, key).upload_blob(
+                    file,
+                    overwrite=True,
+                    max_concurrency=_BLOCKS_AT_ONCE,
+                    progress_hook=_hook(transfer),
+                    content_settings=kind,
+                )
+
+        await retrying(attempt, _fault_of)
+
+    async def mark(self, path: str) -> None:
+        container, key = _split(path.rstrip("/"))
+        if key:
+            await retrying(
+                lambda: self._service.get_blob_client(container, key).upload_blob(
+                    b"", overwrite=True, metadata=_FOLDER
+                ),
+                _fault_of,
+            )
+
+
+def _split(path: str) -> tuple[str, str]:
+    container, _, key = path.partition("/")
+    return container, key
+
+
+def _is_folder(blob: Any) -> bool:
+    return (blob.metadata or {}).get("hdi_isfolder") == "true"
+
+
+def _hook(transfer: Transfer) -> Callable[[int, int | None], Awaitable[None]]:
+    async def tell(position: int, _: int | None) -> None:
+        transfer.at(position)
+
+    return tell
+
+
+def _code(error: HttpResponseError) -> str:
+    return str(getattr(error, "error_code", None) or "")
+
+
+def _fault_of(error: Exception) -> Fault:
+    match error:
+        case ResourceNotFoundError():
+            missing = _code(error) == "ContainerNotFound"
+            return Fault("its container doesn't exist") if missing else Missing()
+        case ResourceModifiedError():
+            return Fault("it was replaced while it was being read", elsewhere=True)
+        case ClientAuthenticationError():
+            return Fault(f"access is denied ({_code(error) or error.reason})")
+        case HttpResponseError() if error.status_code:
+            return faults.of_status(error.status_code, _code(error))
+        case ServiceRequestError() | ServiceResponseError():
+            return Fault(f"the connection failed ({type(error).__name__})", passing=True)
+        case _:
+            return faults.fault_of(error)
