@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -47,6 +47,8 @@ def main(settings: Settings) -> int:
             # Only now: Ray puts handlers of its own in place of what was there before.
             _on_signals(lambda *_: os.write(tell, b"!"))
             print(f"raytes {raytes.__version__} is serving at {url}", flush=True)
+            for line in _shortcomings(settings):
+                print(f"WARNING: {line}", file=sys.stderr, flush=True)
             os.read(told, 1)
             print("stopping", file=sys.stderr, flush=True)
     except RaytesError as error:
@@ -55,6 +57,16 @@ def main(settings: Settings) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     return 0
+
+
+def _shortcomings(settings: Settings) -> Sequence[str]:
+    """What this node can't enforce. Of a cluster's nodes the log of each attempt tells."""
+    if _joins():
+        return ()
+    from raytes.runner.service import shortcomings_of
+    from raytes.store.database import recall
+
+    return shortcomings_of(settings.podman_socket, recall(settings.database)["instance"])
 
 
 def _on_signals(handler: Callable[[int, FrameType | None], object]) -> None:

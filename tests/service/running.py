@@ -41,7 +41,9 @@ class Service:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         found = re.search(r"serving at (http://\S+)", line)
-        assert found, f"`raytes serve` said {line!r}"
+        if not found:
+            self.stop()
+            raise AssertionError(f"`raytes serve` said {line!r}")
         self.url = found[1]
         return self
 
