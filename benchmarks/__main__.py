@@ -4,19 +4,19 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
-from benchmarks import lists, requests, tasks
+from benchmarks import lists, requests, storage, tasks
 from benchmarks.result import Result
 from benchmarks.service import running
+from benchmarks.table import print_results
 from tests import images
 
 
 def main() -> None:
     """Run the measures that were asked for, and print what they found."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=["tasks", "requests", "lists"], help="one group")
+    parser.add_argument(
+        "--only", choices=["tasks", "requests", "lists", "storage"], help="one group"
+    )
     parser.add_argument("--tasks", type=int, default=200, help="how many tasks are drained")
     parser.add_argument("--rows", type=int, default=1_000_000, help="how many tasks lists have")
     options = parser.parse_args()
@@ -26,7 +26,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         if options.only in (None, "lists"):
             found += lists.measure(Path(directory), many=options.rows)
-        if options.only != "lists":
+        if options.only in (None, "storage"):
+            found += storage.measure(Path(directory), size=10**9, files=2000, rounds=3)
+            found += storage.measure_tasks(
+                Path(directory) / "storage", built.busybox, size=10**9, shared=2 * 10**8, tasks=20
+            )
+        if options.only not in ("lists", "storage"):
             with running(Path(directory) / "state", RAYTES_NETWORK="none") as service:
                 if options.only in (None, "tasks"):
                     found += tasks.measure(service, built.busybox, tasks=options.tasks)
@@ -37,22 +42,7 @@ def main() -> None:
                         "resources": {"cpu_cores": 1000},
                     }
                     found += requests.measure(service, waiting)
-    _print(found)
-
-
-def _print(results: list[Result]) -> None:
-    table = Table("measure", "ratio", "must", "ours", "reference")
-    marks = {True: "[green]✓[/] ", False: "[red]✗[/] ", None: "  "}
-    for result in results:
-        sign = "≥" if result.better == "more" else "≤"
-        table.add_row(
-            marks[result.reached] + result.measure,
-            "" if result.ratio is None else f"{result.ratio:.2f}",
-            "" if result.must is None else f"{sign} {result.must:.2f}",
-            result.ours,
-            result.reference,
-        )
-    Console(width=120).print(table)
+    print_results(found)
 
 
 main()

@@ -1,16 +1,12 @@
 """The command `raytes serve`: from its options to the settings of a service."""
 
-import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from raytes.cli.app import app, fail
-from raytes.cli.exits import Exit
-
-if TYPE_CHECKING:
-    from pydantic import ValidationError
+from raytes.cli.app import app
+from raytes.cli.settings import Config, StateDir, load_or_fail
 
 
 @app.command()
@@ -21,14 +17,7 @@ def serve(
     port: Annotated[
         int | None, typer.Option(help="The port to listen on; 0: any.", show_default="8000")
     ] = None,
-    state_dir: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="The directory of the database, scratch and caches.",
-            show_default="./raytes-state",
-        ),
-    ] = None,
+    state_dir: StateDir = None,
     local_root: Annotated[
         list[Path] | None,
         typer.Option(
@@ -38,12 +27,7 @@ def serve(
             show_default="<state-dir>/files",
         ),
     ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="A TOML file with settings; RAYTES_CONFIG names one too."
-        ),
-    ] = None,
+    config: Config = None,
     name: Annotated[
         str | None,
         typer.Option(
@@ -59,36 +43,15 @@ def serve(
     Each option is also a variable of the environment, RAYTES_ and its name in capitals, and a
     key of the TOML file, beside many more: docs/reference/settings.md lists them all.
     """
-    from pydantic import ValidationError
-
-    from raytes.config import load
-
-    try:
-        settings = load(
-            config,
-            host=host,
-            port=port,
-            state_dir=state_dir,
-            local_root=local_root or None,
-            name=name,
-        )
-    except ValidationError as error:
-        fail(_sentences(error), Exit.USAGE)
-    except FileNotFoundError as error:
-        fail(error, Exit.USAGE)
-    except tomllib.TOMLDecodeError as error:
-        fail(f"{config or 'the file that RAYTES_CONFIG names'} is not TOML: {error}", Exit.USAGE)
+    settings = load_or_fail(
+        config,
+        host=host,
+        port=port,
+        state_dir=state_dir,
+        local_root=local_root or None,
+        name=name,
+    )
 
     from raytes.serve import main
 
     raise typer.Exit(main(settings))
-
-
-def _sentences(error: "ValidationError") -> str:
-    """A line for each setting that is wrong: its name, what is wrong, and the value."""
-    lines = []
-    for mistake in error.errors(include_url=False):
-        setting = ".".join(str(part) for part in mistake["loc"])
-        given = "" if mistake["type"] == "missing" else f" (given: {mistake['input']!r})"
-        lines.append(f"the setting {setting}: {mistake['msg']}{given}")
-    return "\nraytes: ".join(lines)

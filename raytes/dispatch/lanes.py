@@ -240,9 +240,12 @@ class Lanes:
             waiting -= 1
         return waiting, unplaced
 
-    def _lay_claim(self, lane: Lane, free: "_Free") -> Claim:
-        """Claim a node for a lane, the same as before if it can be."""
-        able = [node.id for node in self._nodes.values() if node.could_hold(lane.shape)]
+    def _lay_claim(self, lane: Lane, free: "_Free") -> Claim | None:
+        """Claim a node for a lane, the same as before if it can be; None: no other lane can
+        help it, because all that it waits for is held by runners of its own."""
+        able = [node.id for node in self._nodes.values() if _could_be_cleared(node, lane)]
+        if not able:
+            return None
         if (claim := self._claim) and claim.lane is lane and claim.node in able:
             free.hold(claim.node)
             return claim
@@ -301,6 +304,13 @@ class _Left:
         if self.disk_gb is not None:
             self.disk_gb -= times * shape.disk_gb
         self.gpus -= times * shape.gpus
+
+
+def _could_be_cleared(node: Node, lane: Lane) -> bool:
+    """Whether a lane would have room on a node if all other lanes' runners there gave way."""
+    left = _Left(node.cpus, node.memory, node.disk_gb, node.gpus)
+    left.take(lane.shape, sum(runner.node == node.id for runner in lane.runners.values()))
+    return node.suits(lane.shape) and left.fits(lane.shape)
 
 
 class _Free:

@@ -63,9 +63,10 @@ class PodmanService:
         Raises:
             PodmanUnavailable: as `engine`.
         """
-        if self._enforcement is None:
-            self._enforcement = enforcement_of(self.engine().info())
-        return self._enforcement
+        with self._lock:
+            if self._enforcement is None:
+                self._enforcement = enforcement_of(self._engine().info())
+            return self._enforcement
 
     def release(self) -> None:
         """Say that this runner needs the service no longer."""

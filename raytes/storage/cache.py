@@ -22,7 +22,7 @@ from raytes.storage.objects import Object
 from raytes.storage.progress import Progress
 
 _LOOK_AT_LOCK = 0.05  # seconds; flock can be waited for only by blocking a thread
-_PART = ".part"
+PART = ".part"
 _READABLE = 0o644
 
 
@@ -67,7 +67,7 @@ class InputCache:
 
     async def _add(self, entry: Path, fetch: Callable[[Path], Awaitable[None]]) -> bool:
         """Fetches an entry, or waits for someone else who does, and says which it was."""
-        part = entry.with_name(entry.name + _PART)
+        part = entry.with_name(entry.name + PART)
         entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _opened(part) as descriptor:
             while not _lock(descriptor):  # noqa: ASYNC110 - the kernel tells nobody
@@ -111,7 +111,7 @@ class InputCache:
     def _remove_unused(self) -> None:
         entries = []
         for path in self._directory.glob("??/*"):
-            if path.name.endswith(_PART):
+            if path.name.endswith(PART):
                 _remove_abandoned(path)
                 continue
             with suppress(FileNotFoundError):

@@ -213,6 +213,20 @@ def test_a_node_has_as_many_gpus_for_runners_as_it_has() -> None:
     assert lanes.hopeless(0) == []
 
 
+def test_a_task_that_waits_for_a_gpu_of_its_own_lane_holds_nobody_else_up() -> None:
+    lanes = Lanes(slice_s=SLICE_S, idle_timeout_s=IDLE_S, max_pending=1, clock=lambda: 0.0)
+    lanes.set_nodes([Node("n", cpus=4, memory=1000, gpus=1)])
+    gpu = Shape(cpus=1, memory=1, gpus=1)
+    lanes.enqueue("a", gpu)
+    lanes.asked("runner", gpu)
+    lanes.up("runner", "n")
+    assert lanes.take("runner") == "a"
+    lanes.enqueue("b", gpu)
+    lanes.plan()
+    lanes.enqueue("c", SMALL)
+    assert SMALL in lanes.plan().request
+
+
 def test_a_big_task_is_not_starved_by_a_stream_of_small_ones() -> None:
     cluster = Cluster(2)
     cluster.add(SMALL, "a", "b")

@@ -9,18 +9,16 @@ from pathlib import Path
 from .servers import free_port, running
 
 KEY, SECRET = "lab-key", "lab-secret"
+_ACTIONS = ["Admin", "Read", "Write", "List", "Tagging"]
 
 
 @contextmanager
 def seaweedfs(directory: Path) -> Iterator[str]:
-    """Its endpoint while it runs, with its data in `directory` and one user, KEY."""
+    """The URL of a server that keeps its objects in `directory`."""
     config = directory / "s3.json"
-    user = {
-        "name": "lab",
-        "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
-    config.write_text(json.dumps({"identities": [user]}))
+    credentials = [{"accessKey": KEY, "secretKey": SECRET}]
+    lab = {"name": "lab", "credentials": credentials, "actions": _ACTIONS}
+    config.write_text(json.dumps({"identities": [lab]}))
     port = free_port()
     servers = ("master", "volume", "filer", "s3")
     ports = {f"{server}.port.grpc": free_port() for server in servers}

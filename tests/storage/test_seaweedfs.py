@@ -25,8 +25,8 @@ MIB = 2**20
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     directory = tmp_path_factory.mktemp("seaweedfs")
-    with seaweedfs(directory) as endpoint:
-        yield endpoint
+    with seaweedfs(directory) as url:
+        yield url
     shutil.rmtree(directory)
 
 
