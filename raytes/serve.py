@@ -186,11 +186,11 @@ def _ingress(settings: Settings) -> Iterator[None]:
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     if _joins() and not serve_runs():
         _require_free_port(settings)
-    serve.start(http_options={"host": settings.host, "port": settings.port})
     try:
+        serve.start(http_options={"host": settings.host, "port": settings.port})
         node = ray.get_runtime_context().get_node_id()
         serve.run(application(settings, node), name=settings.name, route_prefix="/")
-    except (RayServeException, RuntimeError) as error:
+    except (ray.exceptions.RayError, RayServeException, RuntimeError) as error:
         raise CannotServe(f"Ray Serve did not take the application: {error}") from None
     try:
         yield

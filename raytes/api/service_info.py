@@ -2,6 +2,8 @@
 
 from datetime import datetime
 
+import orjson
+
 import raytes
 from raytes.api.parameters import Supported
 from raytes.config import Settings
@@ -35,4 +37,11 @@ def service_info(
         contactUrl=None if settings.contact_url is None else str(settings.contact_url),
         documentationUrl=settings.documentation_url,
         environment=settings.environment,
+    )
+
+
+def draft_service_info(settings: Settings, storage: list[str]) -> bytes:
+    """The same as the drafts before TES 1.0 had it, in JSON."""
+    return orjson.dumps(
+        {"name": settings.service_name, "doc": settings.description, "storage": storage}
     )

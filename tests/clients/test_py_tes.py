@@ -13,10 +13,6 @@ from tests.service.running import Service
 BASIC = {"id", "state", "name", "inputs", "outputs", "executors", "logs", "tags", "creation_time"}
 
 
-# Toil stands on the same.
-DRAFT_SERVICE_INFO = "py-tes 0.4 asks at /tasks/service-info, as in the drafts before TES 1.0"
-
-
 def client(version: str, service: Service) -> tuple[Environment, str]:
     """py-tes of that version, and the URL of the service as it wants it."""
     # The old one forgets to say that it needs six.
@@ -78,13 +74,7 @@ def test_the_pages_have_each_task_once(session: dict[str, Any]) -> None:
     assert {len(page) for page in session["pages"][:-1]} == {3}
 
 
-@pytest.mark.parametrize(
-    "version",
-    [
-        "1.1.4",
-        pytest.param("0.4.2", marks=pytest.mark.xfail(reason=DRAFT_SERVICE_INFO, strict=True)),
-    ],
-)
+@pytest.mark.parametrize("version", ["1.1.4", "0.4.2"])
 def test_the_service_says_what_it_is(service: Service, version: str) -> None:
     installed, base = client(version, service)
     ask = "import sys, tes; print(tes.HTTPClient(sys.argv[1]).get_service_info().as_json())"

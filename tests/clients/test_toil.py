@@ -11,14 +11,9 @@ import pytest
 from tests.clients import PROGRAMS
 from tests.clients.appliances import appliance
 from tests.clients.environments import Environment
-from tests.clients.test_py_tes import DRAFT_SERVICE_INFO
 from tests.service.running import Service
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(600),
-    pytest.mark.xfail(reason=DRAFT_SERVICE_INFO, strict=True),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 # py-tes 0.4 forgets to say that it needs six.
 _REQUIREMENTS = ("toil-batch-system-tes==2.0.0", "toil==7.0.0", "six")

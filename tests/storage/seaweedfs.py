@@ -26,6 +26,7 @@ def seaweedfs(directory: Path) -> Iterator[str]:
     weed = Path(sys.executable).with_name("weed")
     command = [str(weed), "server", f"-dir={directory}", "-ip=127.0.0.1", "-volume.max=50", "-s3"]
     command += [f"-s3.port={port}", f"-s3.config={config}"]
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]  # which would be at fixed ports
     command += [f"-{name}={number}" for name, number in ports.items()]
     with running(command, port) as server:
         yield f"http://127.0.0.1:{port}"
