@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from raytes.config import Settings
+from raytes.runner.conmon import end_forgotten
 from raytes.runner.owner import claim_dead, is_alive
 from raytes.runner.podman import Engine
 from raytes.runner.service import PodmanService
@@ -29,7 +30,7 @@ def sweep(settings: Settings, instance: str) -> list[str]:
 
 def sweep_with(engine: Engine, settings: Settings, instance: str) -> list[str]:
     """`sweep` with an engine that is there already."""
-    removed = _sweep_containers(engine, instance)
+    removed = _sweep_containers(engine, instance) + end_forgotten(engine)
     for directory in claim_dead(instance_directory(settings, instance)):
         remove_tree(directory)
         removed.append("a scratch directory")

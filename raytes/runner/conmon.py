@@ -1,0 +1,47 @@
+"""The conmon processes of containers that Podman has forgotten.
+
+Podman that is killed while it sets a container up doesn't know its conmon any more, and
+removing the container leaves conmon waiting for ever.
+"""
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from raytes.runner.podman import Engine, NotFound
+
+_ID = re.compile("[0-9a-f]{64}")
+
+
+def end_forgotten(engine: Engine) -> list[str]:
+    """End those on this node; a line for each.
+
+    A container is known to Podman before it has a conmon, so what is being set up is safe.
+    """
+    ended = []
+    for pid, container, name in _conmons():
+        try:
+            engine.inspect(container)
+        except NotFound:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+                ended.append(f"the conmon of container {name}, which is gone")
+    return ended
+
+
+def _conmons() -> Iterator[tuple[int, str, str]]:
+    """The pid, container and container's name of each conmon that a raytes has caused."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with suppress(OSError, ValueError, IndexError):
+            arguments = (entry / "cmdline").read_bytes().decode().split("\0")
+            if Path(arguments[0]).name != "conmon":
+                continue
+            container = arguments[arguments.index("-c") + 1]
+            name = arguments[arguments.index("-n") + 1]
+            if name.startswith("raytes-") and _ID.fullmatch(container):
+                yield int(entry.name), container, name

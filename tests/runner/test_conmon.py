@@ -1,0 +1,60 @@
+"""conmon processes whose containers are gone."""
+
+import secrets
+import signal
+import subprocess
+import sys
+import uuid
+
+from raytes.runner.conmon import end_forgotten
+from raytes.runner.task import Node
+from tests.images import Images
+
+
+def start(name: str) -> "subprocess.Popen[bytes]":
+    """A process that looks like the conmon of a container which isn't there.
+
+    It is a Python to which the container's id, all digits, is a program.
+    """
+    container = "".join(secrets.choice("123456789") for _ in range(64))
+    arguments = ["conmon", "-i", "-c", container, "-n", name]
+    return subprocess.Popen(
+        arguments,
+        executable=sys.executable,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def test_a_conmon_whose_container_is_gone_is_ended(node: Node) -> None:
+    forgotten = start(f"raytes-{uuid.uuid4().hex}")
+    lines = end_forgotten(node.podman.engine())
+    assert forgotten.wait(10) == -signal.SIGKILL
+    assert len(lines) == 1
+
+
+def test_a_conmon_of_somebody_else_is_left_alone(node: Node) -> None:
+    other = start("their-container")
+    end_forgotten(node.podman.engine())
+    assert other.poll() is None
+    other.communicate(timeout=10)
+
+
+def test_a_conmon_whose_container_is_there_is_left_alone(node: Node, podman_images: Images) -> None:
+    engine = node.podman.engine()
+    name = f"raytes-{uuid.uuid4().hex}"
+    container, _ = engine.create(
+        {
+            "name": name,
+            "image": podman_images.busybox,
+            "command": ["sleep", "600"],
+            "netns": {"nsmode": "none"},
+        }
+    )
+    try:
+        engine.start(container)
+        assert not [line for line in end_forgotten(engine) if name in line]
+        assert engine.inspect(container).status == "running"
+    finally:
+        engine.remove(container)
