@@ -22,14 +22,7 @@ _WRONG = "0" * 64
 
 def address(service: Service) -> str:
     """Where the service's Ray listens for those who want to join."""
-    assert service.process is not None
-    pid = str(service.process.pid)
-    children = subprocess.run(["pgrep", "--parent", pid], capture_output=True, text=True).stdout
-    for child in children.split():
-        line = Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ")
-        if found := re.search(r"--gcs-address=(\S+)", line):
-            return found[1]
-    raise AssertionError("the service has no Ray of its own")
+    return (service.state_dir / "ray-address").read_text().strip()
 
 
 def join(service: Service, network: str, *variables: str) -> subprocess.CompletedProcess[str]:
@@ -64,6 +57,19 @@ def test_it_is_the_token_that_a_container_lacks(service: Service, network: str) 
     token = (service.state_dir / "ray-token").read_text()
     tried = join(service, network, "RAY_AUTH_MODE=token", f"RAY_AUTH_TOKEN={token}")
     assert "in: 1" in tried.stdout, tried.stderr
+
+
+def test_a_notebook_joins_as_the_documentation_says(service: Service) -> None:
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "laptop.md"
+    [program] = [
+        block for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+        if "ray-address" in block
+    ]  # fmt: skip
+    ran = subprocess.run(
+        [sys.executable, "-c", program.replace("raytes-state", str(service.state_dir))],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert "'CPU'" in ran.stdout, ran.stderr
 
 
 def test_the_token_is_not_in_a_container(service: Service) -> None:
