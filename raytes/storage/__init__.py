@@ -150,7 +150,7 @@ class Storage:
         return None
 
     def _refusal_to_write(self, url: str) -> str | None:
-        scheme = urls.parse(url).scheme
+        scheme = self._policy.locate(url).scheme
         if scheme in urls.READ_ONLY:
             return f"{urls.shown(url)} can't be used: {scheme} can only be read from"
         return None

@@ -13,7 +13,9 @@ from typing import Any
 
 from raytes.storage import urls
 
-_SECRET = re.compile(r"secret|password|passwd|token|credential|key|sas", re.IGNORECASE)
+_SECRET = re.compile(
+    r"secret|password|passwd|token|credential|key|sas|auth|connection_string", re.IGNORECASE
+)
 
 _SHORTEST = 6
 """Characters of a secret; hiding shorter ones would only make holes in ordinary words."""

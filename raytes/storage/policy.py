@@ -1,8 +1,10 @@
 """What a task may touch: the enabled schemes, and for files what lies under a local root."""
 
 import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from raytes.config import LocalRoot, Settings
@@ -31,6 +33,7 @@ class Policy:
         self._enabled = frozenset(scheme.lower() for scheme in settings.schemes)
         self._allow_hosts = settings.allow_hosts
         self._deny_hosts = settings.deny_hosts
+        self._endpoints = frozenset(_endpoints(settings.storage))
         self._sections = [name for name in settings.storage if urls.names_host(name)]
 
     def usable_schemes(self) -> list[str]:
@@ -46,7 +49,7 @@ class Policy:
                 its host is not one that may be connected to.
         """
         try:
-            location = urls.parse(url)
+            location = urls.parse(url, self._endpoints)
         except urls.InvalidURL as error:
             raise ForbiddenURL(f"the URL {urls.shown(url)!r} can't be used: {error}") from None
         if refusal := self._refusal_of(location.scheme) or self._refusal_of_host(location):
@@ -118,6 +121,14 @@ class Policy:
             )
         host = urlsplit(location.url).hostname or ""
         return refusal_of_host(host, self._allow_hosts, self._deny_hosts)
+
+
+def _endpoints(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """The servers that S3 URLs may name: those that a section is called after."""
+    for name, options in sections.items():
+        endpoint = urlsplit(str(options.get("endpoint_url", ""))).netloc.lower()
+        if endpoint and name.lower().rstrip("/") == f"s3://{endpoint}":
+            yield endpoint
 
 
 def _overlap(one: Path, other: Path) -> bool:

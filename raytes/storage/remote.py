@@ -77,7 +77,7 @@ class Remote:
             url = urls.join(location.url, entry.relative)
             try:
                 store = await self.store()
-                size = await _upload(store, entry, urls.parse(url).path, progress)
+                size = await _upload(store, entry, location.below(entry.relative).path, progress)
             except (Fault, OSError, urls.InvalidURL) as error:
                 what = f"the output {urls.shown(url)} can't be stored"
                 raise self._failed(OutputFailed, what, error) from error

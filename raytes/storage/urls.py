@@ -7,7 +7,7 @@ URL is percent-decoded. The keys of object stores (`s3://`, `gs://`, `abfs://`) 
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 
@@ -43,13 +43,22 @@ class Location:
     path: str
     authority: str = ""  # `host` or `host:port` of a server, the host of an Azure account
 
+    def below(self, relative: str) -> "Location":
+        """Where `relative` is below this directory.
+
+        Raises:
+            InvalidURL: no store of this kind could have it.
+        """
+        return parse(join(self.url, relative), {self.authority})
+
 
 class InvalidURL(ValueError):
     """A URL can't mean anything; the message is the reason, without the URL."""
 
 
-def parse(url: str) -> Location:
-    """Where `url` points.
+def parse(url: str, endpoints: Collection[str] = ()) -> Location:
+    """Where `url` points; `endpoints` are the servers (`host` or `host:port`) that S3 URLs may
+    name before the bucket.
 
     Raises:
         InvalidURL: it is no URL that any store could have.
@@ -66,11 +75,9 @@ def parse(url: str) -> Location:
     if match[2] is None:
         raise InvalidURL("it is neither a URL (scheme://…) nor an absolute path")
     if scheme in OBJECT_STORES:
-        account = ""
-        if scheme in _AZURE:
-            rest, account = _without_account(rest)
+        rest, server = _split_server(scheme, rest, endpoints)
         _check_object(rest)
-        return Location(url, scheme, rest, account)
+        return Location(url, scheme, rest, server)
     authority, _, path = rest.partition("/")
     if scheme == "drs" and not path:
         raise InvalidURL("compact identifiers are not resolved here: write drs://host/id")
@@ -89,8 +96,7 @@ def join(url: str, relative: str) -> str:
     """The URL of what lies at `relative` below the directory `url`."""
     if not relative:
         return url
-    location = parse(url)
-    if location.scheme in OBJECT_STORES:
+    if url.partition("://")[0].lower() in OBJECT_STORES:
         return f"{url.rstrip('/')}/{relative}"
     if not url.startswith("/"):
         return f"{url.rstrip('/')}/{quote(os.fsencode(relative))}"
@@ -177,6 +183,16 @@ def _decoded(path: str) -> str:
     if any(ord(character) < ord(" ") for character in decoded):
         raise InvalidURL("its path has a control character")
     return f"/{decoded}"
+
+
+def _split_server(scheme: str, rest: str, endpoints: Collection[str]) -> tuple[str, str]:
+    """Bucket and key, and the server that the URL names if it does."""
+    if scheme in _AZURE:
+        return _without_account(rest)
+    first, _, more = rest.partition("/")
+    if scheme == "s3" and first.lower() in endpoints:
+        return more, first.lower()
+    return rest, ""
 
 
 def _without_account(rest: str) -> tuple[str, str]:

@@ -86,7 +86,14 @@ def azure_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Azurite, Microsoft's own emulator, which comes as an npm package."""
     assert AZURITE
     port, directory = free_port(), tmp_path_factory.mktemp("azurite")
-    command = [AZURITE, "--skipApiVersionCheck", "--silent", "--location", str(directory)]
+    command = [
+        AZURITE,
+        "--skipApiVersionCheck",
+        "--disableTelemetry",
+        "--silent",
+        "--location",
+        str(directory),
+    ]
     with running([*command, "--blobHost", "127.0.0.1", "--blobPort", str(port)], port):
         yield f"http://127.0.0.1:{port}"
 

@@ -24,10 +24,21 @@ def seaweedfs(directory: Path) -> Iterator[str]:
     ports = {f"{server}.port.grpc": free_port() for server in servers}
     ports |= {f"{server}.port": free_port() for server in servers[:3]}
     weed = Path(sys.executable).with_name("weed")
-    command = [str(weed), "server", f"-dir={directory}", "-ip=127.0.0.1", "-volume.max=50", "-s3"]
+    command = [
+        str(weed),
+        f"-logdir={directory}",
+        "server",
+        f"-dir={directory}",
+        "-ip=127.0.0.1",
+        "-volume.max=50",
+        "-s3",
+    ]
     command += [f"-s3.port={port}", f"-s3.config={config}"]
     command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]  # which would be at fixed ports
     command += [f"-{name}={number}" for name, number in ports.items()]
     with running(command, port) as server:
         yield f"http://127.0.0.1:{port}"
         server.kill()  # its orderly end takes half a minute
+    for number in (port, *ports.values()):
+        for socket in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):
+            socket.unlink()

@@ -289,3 +289,19 @@ def files_below(directory: Path) -> dict[str, bytes]:
         for path in directory.rglob("*")
         if path.is_file()
     }
+
+
+def test_an_s3_url_may_name_its_server_where_a_section_is_called_after_it(
+    make_storage: Callable[..., Storage], s3: S3Bucket, tmp_path: Path, never: threading.Event
+) -> None:
+    endpoint = s3.options["endpoint_url"].removeprefix("http://")
+    storage = make_storage(storage={f"s3://{endpoint}": s3.options})
+    url = f"s3://{endpoint}/{s3.name}"
+
+    entries = [entry(tmp_path / "out", b"1", "a/one"), entry(tmp_path / "too", b"2", "two")]
+    stored = storage.publish(entries, f"{url}/tree", DIRECTORY, never)
+    storage.fetch(f"{url}/tree", None, tmp_path / "in", never)
+
+    assert s3.get("tree/a/one") == b"1"
+    assert [one.url for one in stored] == [f"{url}/tree/a/one", f"{url}/tree/two"]
+    assert files_below(tmp_path / "in") == {"a/one": b"1", "two": b"2"}

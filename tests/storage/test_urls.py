@@ -158,3 +158,12 @@ def test_the_longest_prefix_that_ends_with_a_component_is_chosen(
 )
 def test_what_people_are_shown_has_no_secrets(url: str, shown: str) -> None:
     assert urls.shown(url) == shown
+
+
+def test_an_s3_url_may_name_a_server_that_is_known_before_the_bucket() -> None:
+    location = urls.parse("s3://Lab.example.org:9000/bucket/a/b", {"lab.example.org:9000"})
+    assert (location.path, location.authority) == ("bucket/a/b", "lab.example.org:9000")
+    below = location.below("c d")
+    assert below.url == "s3://Lab.example.org:9000/bucket/a/b/c d"
+    assert below.path == "bucket/a/b/c d"
+    assert urls.parse("s3://lab.example.org/bucket/a").path == "lab.example.org/bucket/a"
