@@ -4,9 +4,10 @@ import os
 import subprocess
 from pathlib import Path
 
-from demo.pipeline import IMAGE
+from demo.pipeline import IMAGE, TOOLS
 
 _HERE = Path(__file__).parent
+_BUILD_IMAGE = _HERE.parent / "scripts" / "build-image"
 # What Podman needs where it may not set limits or finds an old cgroup hierarchy: CI machines.
 _RESTRICTED = _HERE.parent / "tests" / "containers.conf"
 
@@ -23,7 +24,7 @@ def build() -> bool:
     """
     if subprocess.run(["podman", "image", "exists", IMAGE], capture_output=True).returncode == 0:
         return False
-    subprocess.run([_HERE / "build-image", IMAGE], check=True)
+    subprocess.run([_BUILD_IMAGE, IMAGE, *TOOLS], check=True)
     return True
 
 

@@ -12,6 +12,7 @@ from raytes.models import (
 )
 
 IMAGE = "localhost/raytes-demo"
+TOOLS = ("bwa", "samtools", "bcftools")
 
 GENOME = "lambda_virus.fa"
 READS = ("reads_1.fq.gz", "reads_2.fq.gz")
