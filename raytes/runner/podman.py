@@ -79,14 +79,6 @@ class Engine:
 
     # Images
 
-    def has_image(self, name: str) -> bool:
-        """Whether an image is on the node, by name or id."""
-        try:
-            self._call("GET", f"/images/{_quote(name)}/exists")
-        except NotFound:
-            return False
-        return True
-
     def inspect_image(self, name: str) -> Image:
         """What Podman knows of an image on the node; raises NotFound."""
         document = self._json("GET", f"/images/{_quote(name)}/json")

@@ -230,13 +230,6 @@ def refuse(connection: Connection, task_id: str, reason: str, line: str) -> bool
     return _move(connection, task_id, row.attempt, TesState.SYSTEM_ERROR)
 
 
-def note(connection: Connection, task_id: str, line: str) -> None:
-    """Add a system line to the log of a task's current attempt, or of its first to come."""
-    attempt = max(_attempt_of(connection, task_id), 1)
-    _open_log(connection, task_id, attempt)
-    _append_lines(connection, task_id, attempt, [f"{now()} {line}"])
-
-
 # --- the service ----------------------------------------------------------------------
 
 

@@ -26,9 +26,10 @@ from sqlalchemy import (
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
+from raytes.store.changes import recall
 from raytes.store.database import DatabaseUnavailable, open_for_reading
 from raytes.store.pages import Filters, issue, redeem
-from raytes.store.schema import attempts, documents, service, system_logs, tags, tails, tasks
+from raytes.store.schema import attempts, documents, system_logs, tags, tails, tasks
 from raytes.views import View
 
 # Up to so many tasks, sorting what a name prefix finds is quicker than walking all names.
@@ -58,7 +59,7 @@ class Reader:
     def facts(self) -> dict[str, str]:
         """What the store remembers of the service: instance, created, updated …"""
         with _readable(), self._engine.connect() as connection:
-            return {row.key: row.value for row in connection.execute(select(service))}
+            return recall(connection)
 
     def get(self, task_id: str, view: View) -> bytes | None:
         """The task as JSON, or None if there is none of that id."""
