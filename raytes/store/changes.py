@@ -292,7 +292,11 @@ _MOVES = {
         tasks.c.attempt == bindparam("of_attempt"),
         tasks.c.state.in_([before.value for before in predecessors(after)]),
     )
-    .values(state=after.value, **({} if after in WITH_RUNNER else {"runner": None}))
+    .values(
+        state=after.value,
+        **({} if after in WITH_RUNNER else {"runner": None}),
+        **({"ended": bindparam("moment")} if after in FINAL else {}),
+    )
     for after in TesState
 }
 
@@ -328,8 +332,10 @@ _NO_LOG = log_json(TesTaskLog(logs=[], outputs=[]))
 
 
 def _move(connection: Connection, task_id: str, attempt: int, after: TesState) -> bool:
-    moved = connection.execute(_MOVES[after], {"task": task_id, "of_attempt": attempt}).rowcount
-    return bool(moved)
+    values = {"task": task_id, "of_attempt": attempt}
+    if after in FINAL:
+        values["moment"] = now()
+    return bool(connection.execute(_MOVES[after], values).rowcount)
 
 
 def _attempt_of(connection: Connection, task_id: str) -> int:

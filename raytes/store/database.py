@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
+from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, update
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from raytes.errors import RaytesError
@@ -41,7 +41,8 @@ class WrongSchema(RaytesError):
 
 
 def open_for_writing(path: Path) -> Engine:
-    """The engine of the one writer; makes the tables where there are none.
+    """The engine of the one writer; makes the tables where there are none, and brings those
+    of an earlier release to this one's schema, wholly or not at all.
 
     Raises:
         WrongSchema: a later release has written this database.
@@ -109,14 +110,22 @@ def _require_schema(connection: Connection, path: Path) -> None:
     if not inspect(connection).has_table(schema.service.name):
         schema.metadata.create_all(connection)
         connection.execute(insert(schema.service).values(key="schema", value=str(schema.VERSION)))
-    found = connection.execute(
-        select(schema.service.c.value).where(schema.service.c.key == "schema")
-    ).scalar_one()
-    if int(found) > schema.VERSION:
+        return
+    is_schema = schema.service.c.key == "schema"
+    found = int(connection.execute(select(schema.service.c.value).where(is_schema)).scalar_one())
+    if found > schema.VERSION:
         raise WrongSchema(
             f"{path} was written by a later release of raytes (its schema is {found}, this "
             f"release knows {schema.VERSION}): install that release or a newer one"
         )
+    if found < schema.VERSION:
+        from raytes.store.upgrade import upgrade  # brings Alembic, which takes its time
+
+        upgrade(connection, found, schema.VERSION)
+        connection.execute(
+            update(schema.service).where(is_schema).values(value=str(schema.VERSION))
+        )
+        logger.info("%s: the schema was %d and is now %d", path, found, schema.VERSION)
 
 
 class Writer:

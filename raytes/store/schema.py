@@ -7,8 +7,10 @@ runs, each at its own pace.
 
 from sqlalchemy import Column, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
-VERSION = 1
-"""Of the schema. A database of a later version is refused, not guessed at."""
+VERSION = 2
+"""Of the schema. A database of an earlier version is brought to this one when it is opened, by
+the steps in `raytes.store.migrations` (which says how one is added); one of a later version is
+refused, not guessed at."""
 
 metadata = MetaData()
 
@@ -24,12 +26,14 @@ tasks = Table(
     Column("attempt", Integer, nullable=False),  # the last one begun; 0: none yet
     Column("retries", Integer, nullable=False),  # used up
     Column("runner", Text),  # that has the current attempt
+    Column("ended", Text),  # RFC 3339: when it reached its final state
     # Each is in the order of a list. The first has the name too: a list by a common prefix
     # walks it, one by a rare prefix sorts what the last one finds.
     Index("tasks_by_id", "owner", "id", "name"),
     Index("tasks_by_state", "owner", "state", "id"),
     Index("tasks_by_name", "owner", "name", "id"),
     Index("tasks_with_runner", "runner", sqlite_where=text("runner IS NOT NULL")),
+    Index("tasks_by_end", "ended", sqlite_where=text("ended IS NOT NULL")),
     sqlite_with_rowid=False,
 )
 
