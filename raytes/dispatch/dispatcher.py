@@ -33,7 +33,7 @@ from raytes.dispatch.shape import (
     Shape,
 )
 from raytes.models import TesState
-from raytes.runner.actor import Runner
+from raytes.runner.actor import AttemptKey, Runner
 from raytes.runner.sweep import sweep
 from raytes.store import changes
 from raytes.store.changes import Ended, Queued, Running
@@ -67,7 +67,7 @@ class Lease:
     actor: Any
     work: asyncio.Event = field(default_factory=asyncio.Event)
     drive: "asyncio.Task[None] | None" = None
-    task: tuple[str, int] | None = None  # id and attempt
+    task: AttemptKey | None = None
     node: str = ""
 
 
@@ -94,7 +94,8 @@ class Dispatcher:
         self._disk_declared = False
         self._replan = asyncio.Event()
         self._background: set[asyncio.Task[None]] = set()
-        self._ending: set[tuple[str, int]] = set()  # attempts whose end is being written
+        # Attempts that no lease has: a runner is asked about them, or their end is written.
+        self._in_hand: set[AttemptKey] = set()
         self._settled = asyncio.Event()
         self._stopping = False
 
@@ -155,9 +156,7 @@ class Dispatcher:
                 self._release(lease)
             else:
                 lease.actor.stop.remote()
-        drives = [lease.drive for lease in self._leases.values() if lease.drive]
-        await asyncio.gather(*drives, return_exceptions=True)
-        while self._ending:
+        while self._in_hand or self._leases:
             self._settled.clear()
             await self._settled.wait()
         for task in self._background:
@@ -187,7 +186,8 @@ class Dispatcher:
 
     async def _take_up(self, task: Running, reason: str) -> None:
         """Go on with a runner that outlived the store; without it, the attempt is lost."""
-        name = RUNNER_PREFIX + task.runner
+        name, key = RUNNER_PREFIX + task.runner, (task.id, task.attempt)
+        self._in_hand.add(key)
         try:
             actor: Any = await asyncio.to_thread(ray.get_actor, name)
             info = await asyncio.wait_for(_answer(actor.describe.remote()), _ANSWER_TIMEOUT_S)
@@ -196,8 +196,9 @@ class Dispatcher:
             await self._lost(task, reason, node="")
             return
         shape = Shape.from_key(info.shape)
-        lease = Lease(task.runner, actor, node=info.node_id)
+        lease = Lease(task.runner, actor, task=key, node=info.node_id)
         self._leases[lease.id] = lease
+        self._in_hand.discard(key)
         self._lanes.asked(lease.id, shape)
         self._lanes.up(lease.id, info.node_id)
         self._lanes.busy(lease.id)
@@ -243,11 +244,12 @@ class Dispatcher:
 
         Asking again is harmless: a runner knows what it is at and what it has finished.
         """
-        lease.task = (task.id, task.attempt)
         document = await self._persist(lambda c: changes.load(c, task.id))
         last = lease.actor.run.remote(Assignment(task.id, task.attempt, document))
         if task.canceling:
             lease.actor.cancel.remote(task.id, task.attempt)
+        if self._stopping:
+            lease.actor.stop.remote()
         self._finish(lease, await _answer(last))
 
     def _finish(self, lease: Lease, last: Update) -> None:
@@ -255,17 +257,17 @@ class Dispatcher:
         disk: both will be in one transaction."""
         lease.task = None
         key = (last.task_id, last.attempt)
-        self._ending.add(key)
+        self._in_hand.add(key)
         self._spawn(self._settle(key, lambda c: changes.end(c, last, self._settings)))
 
     async def _settle(
-        self, attempt: tuple[str, int], change: Callable[[Connection], Ended | None]
+        self, attempt: AttemptKey, change: Callable[[Connection], Ended | None]
     ) -> None:
         """Write the end of an attempt and see to what follows from it."""
         try:
             ended = await self._persist(change)
         finally:
-            self._ending.discard(attempt)
+            self._in_hand.discard(attempt)
             self._settled.set()
         if ended is None:
             return
@@ -282,7 +284,7 @@ class Dispatcher:
     async def _lost(self, task: Running, reason: str, node: str) -> None:
         """An attempt whose runner is no more: clean up after it, then decide what follows."""
         key = (task.id, task.attempt)
-        self._ending.add(key)
+        self._in_hand.add(key)
         if node:
             await self._sweep(node)
         await self._settle(key, lambda c: changes.lose(c, task, reason, node, self._settings))
@@ -307,6 +309,7 @@ class Dispatcher:
         self._leases.pop(lease.id, None)
         self._lanes.gone(lease.id)
         ray.kill(lease.actor)
+        self._settled.set()
         self._replan.set()
 
     # --- planning ---------------------------------------------------------------------
@@ -353,7 +356,7 @@ class Dispatcher:
         while True:
             await asyncio.sleep(_RECONCILE_EVERY_S)
             believed = set(await self._persist(changes.with_runner))
-            seen_to = {lease.task for lease in self._leases.values()} | self._ending
+            seen_to = {lease.task for lease in self._leases.values()} | self._in_hand
             orphans = {task for task in believed if (task.id, task.attempt) not in seen_to}
             for task in orphans & suspects:
                 logger.error("task %s has no owner: it is tried again", task.id)
