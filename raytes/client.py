@@ -110,6 +110,15 @@ class Client:
         """What the server says of itself."""
         return TesServiceInfo.model_validate(self._request("GET", "/service-info"))
 
+    def health(self) -> dict[str, Any]:
+        """How a raytes server and its nodes are; the specification has nothing of the kind.
+
+        Raises:
+            RequestRefused: tasks can't be created and run now (status 503), or the server
+                isn't raytes (404).
+        """
+        return self._request("GET", f"{self.server}/health")
+
     def create(self, task: TesTask | Mapping[str, Any]) -> str:
         """Submits a task, a model or a JSON document as it is, and returns its id."""
         content = task.to_json() if isinstance(task, TesTask) else json.dumps(task)

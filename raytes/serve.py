@@ -8,10 +8,10 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
@@ -22,10 +22,14 @@ from raytes.state import claimed, ray_token
 from raytes.store.database import prepare
 from raytes.surroundings import free_ports, own_ray_variables, runtime_directory, serve_variables
 
+if TYPE_CHECKING:
+    from raytes.dispatch.dispatcher import Health
+
 _BASE_PATH = "/ga4gh/tes/v1"
 _READY_WITHIN_S = 120.0
 _READY_EVERY_S = 0.02
 _STOP_WITHIN_S = 30.0
+_FIRST_LOOK_S = 15.0
 # A Ray of our own never gets another node.
 _OWN_RAY_INFEASIBLE_GRACE_S = 5.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -41,13 +45,13 @@ def main(settings: Settings) -> int:
     """Serve until SIGINT or SIGTERM; the exit code of the process."""
     try:
         _on_signals(_interrupt)
-        with _running(settings) as url:
+        with _running(settings) as (url, store):
             # A pipe, because a handler may interrupt anything, itself and any lock included.
             told, tell = os.pipe()
             # Only now: Ray puts handlers of its own in place of what was there before.
             _on_signals(lambda *_: os.write(tell, b"!"))
             print(f"raytes {raytes.__version__} is serving at {url}", flush=True)
-            for line in _shortcomings(settings):
+            for line in _shortcomings(store):
                 print(f"WARNING: {line}", file=sys.stderr, flush=True)
             os.read(told, 1)
             print("stopping", file=sys.stderr, flush=True)
@@ -59,14 +63,15 @@ def main(settings: Settings) -> int:
     return 0
 
 
-def _shortcomings(settings: Settings) -> Sequence[str]:
-    """What this node can't enforce. Of a cluster's nodes the log of each attempt tells."""
-    if _joins():
-        return ()
-    from raytes.runner.service import shortcomings_of
-    from raytes.store.database import recall
+def _shortcomings(store: Any) -> Iterator[str]:
+    """What the nodes that are there can't do for tasks."""
+    import ray
 
-    return shortcomings_of(settings.podman_socket, recall(settings.database)["instance"])
+    with contextlib.suppress(ray.exceptions.RayError):
+        health: Health = ray.get(store.health.remote(patience_s=_FIRST_LOOK_S))
+        for each in health.nodes:
+            for sentence in each.condition.shortcomings if each.condition else ():
+                yield f"node {each.node.name}: {sentence}"
 
 
 def _on_signals(handler: Callable[[int, FrameType | None], object]) -> None:
@@ -79,8 +84,8 @@ def _interrupt(*_: object) -> None:
 
 
 @contextlib.contextmanager
-def _running(settings: Settings) -> Iterator[str]:
-    """The service while it is up; its base URL."""
+def _running(settings: Settings) -> Iterator[tuple[str, Any]]:
+    """The service while it is up; its base URL and its store."""
     with claimed(settings), runtime_directory(settings) as directory:
         settings = _settled(settings)
         prepare(settings.database)
@@ -90,7 +95,7 @@ def _running(settings: Settings) -> Iterator[str]:
             _await_ready(store)
             url = f"http://{_reachable(settings.host)}:{settings.port}{_BASE_PATH}"
             _await_answer(url)
-            yield url
+            yield url, store
 
 
 def _joins() -> bool:

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from raytes.api import methods, problems
 from raytes.api.cors import CrossOrigin
+from raytes.api.health import health_route
 from raytes.api.openapi import description_routes
 from raytes.api.routes import TaskRoutes
 from raytes.config import Settings
@@ -43,6 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.include_router(routes.router)
     app.include_router(description_routes(routes.router))
+    app.include_router(health_route(lambda: routes.store))
     app.add_exception_handler(DatabaseUnavailable, _unavailable)
     app.add_exception_handler(RayError, _store_failed)
     # From the inside out.

@@ -68,6 +68,7 @@ def problem(
     detail: str,
     errors: Sequence[FieldError] = (),
     headers: Mapping[str, str] | None = None,
+    more: Mapping[str, object] | None = None,
 ) -> Response:
     """A reply that says what went wrong.
 
@@ -75,9 +76,11 @@ def problem(
         status: the HTTP status.
         detail: a sentence on this occurrence, which says what to do.
         errors: the mistakes in what was sent, each with its field.
+        more: members beside those of every problem.
     """
     title = HTTPStatus(status).phrase
     content: dict[str, object] = {"status": status, "title": title, "detail": _utf8(detail)}
+    content |= more or {}
     if errors:
         content["errors"] = [{"field": _utf8(e.field), "message": _utf8(e.message)} for e in errors]
     body = orjson.dumps(content)

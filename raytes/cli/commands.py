@@ -255,6 +255,21 @@ def info(as_json: Json = False, server: Server = _LOCAL) -> None:
         display.print_service(service)
 
 
+@app.command()
+def health(as_json: Json = False, server: Server = _LOCAL) -> None:
+    """Show whether a raytes server can take and run tasks, its nodes, and what these can't do."""
+    from raytes.cli import display
+
+    with _connect(server) as tes:
+        found = tes.health()
+    if as_json:
+        _print_json(found)
+    else:
+        display.print_nodes(found["nodes"])
+        for node in found["nodes"]:
+            display.print_lines(f"{node['name']}: {each}" for each in node["shortcomings"] or ())
+
+
 @contextmanager
 def _connect(server: str) -> Iterator["Client"]:
     """A client whose errors end the command with their exit code."""

@@ -2,9 +2,9 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -45,6 +45,26 @@ def print_service(info: TesServiceInfo) -> None:
     table.add_column(style="bold", no_wrap=True)
     for name, value in info.to_dict().items():
         table.add_row(name, Text(_words(value)))
+    _print_table(table)
+
+
+def print_nodes(nodes: Iterable[Mapping[str, Any]]) -> None:
+    """A line for each node of a raytes server: what it has, and what is on it."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("NODE", "CPUS", "MEMORY", "GPUS", "SCRATCH FREE", "PODMAN", "RUNNERS", "TASKS"):
+        table.add_column(column, no_wrap=True)
+    for node in nodes:
+        known = node["shortcomings"] is not None
+        table.add_row(
+            Text(node["name"]),
+            f"{node['cpus']:g}",
+            f"{node['memory_gb']:.1f} GB",
+            f"{node['gpus']:g} {node['gpu_type']}".rstrip(),
+            "" if node["scratch_free_gb"] is None else f"{node['scratch_free_gb']:.1f} GB",
+            (node["podman"] or "none") if known else "",
+            str(node["runners"]),
+            str(node["tasks"]),
+        )
     _print_table(table)
 
 

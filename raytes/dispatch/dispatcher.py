@@ -19,9 +19,10 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from sqlalchemy import Connection
 
-from raytes import ids
+from raytes import __version__, ids
 from raytes.attempt import Assignment, Update
 from raytes.config import Settings
+from raytes.dispatch.conditions import Conditions
 from raytes.dispatch.lanes import Lanes
 from raytes.dispatch.shape import (
     DISK_RESOURCE,
@@ -34,6 +35,7 @@ from raytes.dispatch.shape import (
 )
 from raytes.models import TesState
 from raytes.runner.actor import AttemptKey, Runner
+from raytes.runner.condition import Condition, examine, out_of_reach
 from raytes.runner.sweep import sweep
 from raytes.store import changes
 from raytes.store.changes import Ended, Queued, Running
@@ -47,6 +49,7 @@ _RUNNER_CONCURRENCY = 4
 _NODES_EVERY_S = 2.0
 _RECONCILE_EVERY_S = 15.0
 _SWEEP_TIMEOUT_S = 30.0
+_EXAMINE_TIMEOUT_S = 60.0
 _ANSWER_TIMEOUT_S = 30.0
 _DATABASE_RETRY_S = 0.5
 
@@ -71,6 +74,24 @@ class Lease:
     node: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class NodeHealth:
+    """A node, how it is, and what is on it."""
+
+    node: Node
+    condition: Condition | None  # None: it hasn't been looked at yet
+    runners: int
+    tasks: int  # at which they are
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How the service's tasks and nodes are."""
+
+    queued: int
+    nodes: tuple[NodeHealth, ...]
+
+
 class Dispatcher:
     """Leases runners of Ray and gives them tasks."""
 
@@ -88,6 +109,8 @@ class Dispatcher:
             max_pending=settings.max_pending_runners,
             clock=time.monotonic,
         )
+        self._nodes: list[Node] = []
+        self._conditions = Conditions(self._examine)
         self._leases: dict[str, Lease] = {}
         self._queued: dict[str, Shape] = {}
         self._ended: dict[str, asyncio.Event] = {}
@@ -147,6 +170,22 @@ class Dispatcher:
             logger.info("task %s is still being cancelled", running.id)
         finally:
             self._ended.pop(running.id, None)
+
+    async def health(self, patience_s: float) -> Health:
+        """How the tasks and nodes are; waits so long at most for the first look at a node."""
+        self._see_nodes()
+        await self._conditions.first(patience_s)
+        leases = list(self._leases.values())
+        nodes = (
+            NodeHealth(
+                node,
+                self._conditions.of(node.id),
+                runners=sum(lease.node == node.id for lease in leases),
+                tasks=sum(lease.node == node.id and lease.task is not None for lease in leases),
+            )
+            for node in self._nodes
+        )
+        return Health(len(self._queued), tuple(nodes))
 
     async def stop(self) -> None:
         """Begin no more tasks, give back those that run, and end all runners."""
@@ -291,9 +330,7 @@ class Dispatcher:
 
     async def _sweep(self, node: str) -> None:
         """Remove what dead runners left on a node, if the node itself lives."""
-        clean = ray.remote(sweep).options(
-            num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
-        )
+        clean = ray.remote(sweep).options(num_cpus=0, **_on(node))
         try:
             await asyncio.wait_for(
                 _answer(clean.remote(self._settings, self._instance)), _SWEEP_TIMEOUT_S
@@ -343,6 +380,7 @@ class Dispatcher:
             except RayError as error:
                 logger.warning("Ray does not say which nodes there are: %s", error)
                 continue
+            self._see_nodes()
             for shape, tasks in self._lanes.hopeless(self._settings.infeasible_grace):
                 await self._refuse(shape, tasks)
             self._replan.set()
@@ -373,9 +411,29 @@ class Dispatcher:
 
     async def _look_at_nodes(self) -> None:
         found = await asyncio.to_thread(ray.nodes)
-        nodes = [_node(entry, self._serving_node) for entry in found if entry["Alive"]]
-        self._disk_declared = any(node.disk_gb is not None for node in nodes)
-        self._lanes.set_nodes(nodes)
+        self._nodes = [_node(entry, self._serving_node) for entry in found if entry["Alive"]]
+        self._disk_declared = any(node.disk_gb is not None for node in self._nodes)
+        self._lanes.set_nodes(self._nodes)
+
+    def _see_nodes(self) -> None:
+        self._conditions.see(
+            (node.id for node in self._nodes if node.cpus),
+            (lease.node for lease in self._leases.values()),
+        )
+
+    async def _examine(self, node: str) -> Condition:
+        """Have a node looked at, on the node itself."""
+        look = ray.remote(examine).options(num_cpus=0, max_retries=0, **_on(node))
+        try:
+            found: Condition = await asyncio.wait_for(
+                _answer(look.remote(self._settings, self._instance, __version__)),
+                _EXAMINE_TIMEOUT_S,
+            )
+        except TimeoutError:
+            return out_of_reach(f"it did not answer within {_EXAMINE_TIMEOUT_S:.0f} seconds")
+        except RayError as error:
+            return out_of_reach(str(error).strip().splitlines()[-1])
+        return found
 
     async def _refuse(self, shape: Shape, tasks: list[str]) -> None:
         largest = self._lanes.largest_node()
@@ -414,6 +472,11 @@ async def _answer(reference: Any) -> Any:
     return await reference
 
 
+def _on(node: str) -> dict[str, Any]:
+    """The options of what is run on one node and nowhere else."""
+    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
+
+
 def _kill_named(name: str) -> None:
     try:
         ray.kill(ray.get_actor(name))
@@ -433,4 +496,6 @@ def _node(entry: dict[str, Any], serving_node: str) -> Node:
         zone=labels.get(ZONE_LABEL, ""),
         spot=labels.get(MARKET_LABEL) == "spot",
         serving=entry["NodeID"] == serving_node,
+        name=entry["NodeManagerHostname"],
+        address=entry["NodeManagerAddress"],
     )

@@ -112,6 +112,8 @@ class Node:
     serving: bool = False
     gpus: float = 0.0
     gpu_type: str = ""
+    name: str = ""  # its hostname
+    address: str = ""
 
     def could_hold(self, shape: Shape) -> bool:
         """Whether the shape fits on this node when nothing else is there."""

@@ -107,17 +107,6 @@ class PodmanService:
             yield Path(runtime) / "podman/podman.sock"
 
 
-def shortcomings_of(socket: Path | None, instance: str) -> tuple[str, ...]:
-    """What this node can't do for tasks, a sentence each, for a person."""
-    service = PodmanService(socket, instance)
-    try:
-        return service.enforcement().shortcomings
-    except PodmanUnavailable as error:
-        return (str(error),)
-    finally:
-        service.release()
-
-
 class _OwnService:
     def __init__(self, instance: str) -> None:
         if not all(map(shutil.which, ("podman", "flock", "setsid"))):

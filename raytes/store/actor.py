@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 
 from raytes.attempt import Update
 from raytes.config import Settings
-from raytes.dispatch.dispatcher import Dispatcher
+from raytes.dispatch.dispatcher import Dispatcher, Health
 from raytes.models import TesState
 from raytes.store import changes
 from raytes.store.changes import Queued
@@ -115,6 +115,16 @@ class Store:
         if running is not None:
             await self._dispatcher.cancel(running, _CANCEL_PATIENCE_S)
         return True
+
+    async def health(self, patience_s: float) -> Health:
+        """How the service is; waits so long at most for the first look at its nodes.
+
+        Raises:
+            DatabaseUnavailable: nothing can be written, and so nothing be created or run.
+        """
+        await self._started
+        await self._submit(partial(changes.remember, facts={"checked": changes.now()}))
+        return await self._dispatcher.health(patience_s)
 
     async def stop(self) -> None:
         """Begin nothing more, give back what runs, and close the database."""

@@ -6,6 +6,7 @@ from typing import Any
 import ray
 
 from raytes.config import Settings
+from raytes.dispatch.dispatcher import Health
 from raytes.store.actor import NAME
 from raytes.store.documents import NewTask
 from raytes.store.reader import Reader
@@ -39,6 +40,15 @@ class StoreClient:
     async def cancel(self, task_id: str) -> bool:
         """Cancel a task; False if there is none of that id."""
         return bool(await self._actor.cancel.remote(task_id))
+
+    async def health(self) -> Health:
+        """How the service is, as far as is known now.
+
+        Raises:
+            DatabaseUnavailable: nothing can be written.
+        """
+        found: Health = await self._actor.health.remote(patience_s=0.0)
+        return found
 
     async def _send(self) -> None:
         """Send what has gathered, as long as something has while the last call was out."""

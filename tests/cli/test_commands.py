@@ -281,6 +281,40 @@ def test_info_shows_what_the_server_says_of_itself(raytes: Command, script: Scri
     assert "org.ga4gh tes 1.1.0" in table
 
 
+NODE = {
+    "name": "worker-1", "cpus": 4.0, "memory_gb": 8.0, "gpus": 1.0, "gpu_type": "A100",
+    "runners": 2, "tasks": 1, "podman": "5.2.1", "scratch_free_gb": 40.0,
+    "shortcomings": ["this node can't limit processes"],
+}  # fmt: skip
+
+
+def test_health_shows_the_nodes_and_what_they_can_not_do(raytes: Command, script: Script) -> None:
+    unseen = {**NODE, "name": "worker-2", "podman": None, "scratch_free_gb": None}
+    unseen["shortcomings"] = None
+    script.on("GET", "/health", {"nodes": [NODE, unseen]})
+
+    result = raytes("health")
+
+    assert result.code == 0
+    first, second = result.stdout.splitlines()[1:]
+    assert " ".join(first.split()) == "worker-1 4 8.0 GB 1 A100 40.0 GB 5.2.1 2 1"
+    assert " ".join(second.split()) == "worker-2 4 8.0 GB 1 A100 2 1"
+    assert result.stderr == "worker-1: this node can't limit processes\n"
+    assert json.loads(raytes("health", "--json").stdout)["nodes"][0] == NODE
+
+
+def test_health_fails_with_the_servers_words_when_tasks_can_not_be_run(
+    raytes: Command, script: Script
+) -> None:
+    problem = {"status": 503, "title": "Service Unavailable", "detail": "the disk is full"}
+    script.on("GET", "/health", Reply(problem, 503, "application/problem+json"))
+
+    result = raytes("health")
+
+    assert result.code == 1
+    assert "the disk is full" in result.stderr
+
+
 def test_the_help_lists_the_exit_codes(raytes: Command) -> None:
     help = raytes("--help").stdout
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from raytes.errors import PodmanUnavailable
-from raytes.runner.service import PodmanService, runtime_directory, shortcomings_of
+from raytes.runner.service import PodmanService, runtime_directory
 from tests.images import Images
 
 _USER = """
@@ -152,17 +152,3 @@ def test_a_node_without_podman_is_told_what_to_install(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(PodmanUnavailable, match="apt-get install podman"):
         PodmanService(None, "instance").engine()
-
-
-def test_a_node_without_podman_says_so_at_the_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    [sentence] = shortcomings_of(None, "instance")
-    assert "apt-get install podman" in sentence
-
-
-def test_a_node_says_at_the_start_what_it_can_not_enforce(instance: str) -> None:
-    service = PodmanService(None, instance)
-    assert shortcomings_of(None, instance) == service.enforcement().shortcomings
-    service.release()

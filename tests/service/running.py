@@ -31,11 +31,12 @@ class Service:
         self.url = ""
         self.process: subprocess.Popen[str] | None = None
 
-    def start(self) -> "Service":
+    def start(self, stderr: int | None = None) -> "Service":
         self.process = subprocess.Popen(
             [sys.executable, "-m", "raytes", "serve"],
             env={**os.environ, **self._variables(), **self.environment},
             stdout=subprocess.PIPE,
+            stderr=stderr,
             text=True,
         )
         assert self.process.stdout is not None

@@ -1,0 +1,87 @@
+"""What a node has for tasks, and what it can't do for them: looked at on the node itself."""
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import raytes
+from raytes.config import GB, Settings
+from raytes.errors import PodmanUnavailable
+from raytes.runner.enforcement import enforcement_of
+from raytes.runner.service import PodmanService
+
+# A disk is said to be low below both: a share alone would be much of a large one, and bytes
+# alone all of a small one.
+_LOW_SHARE: Final = 0.05
+_LOW_BYTES: Final = 10 * GB
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A node as it was when it was looked at."""
+
+    raytes: str | None  # the version that is installed there; None: none can be run there
+    podman: str | None  # its version; None: none answers, and no task can be run
+    scratch_free: int | None  # bytes, where tasks' files go; None: nobody could look
+    shortcomings: tuple[str, ...]  # a sentence each, for a person
+
+
+def examine(settings: Settings, instance: str, version: str) -> Condition:
+    """Look at this node, of a service of that version of raytes.
+
+    Starts a Podman service if there is none, and lets go of it again.
+    """
+    service = PodmanService(settings.podman_socket, instance)
+    try:
+        info = service.engine().info()
+    except PodmanUnavailable as error:
+        podman, shortcomings = None, [str(error)]
+    else:
+        podman = str(info["version"]["Version"])
+        shortcomings = [*enforcement_of(info).shortcomings]
+        disks = settings.scratch, Path(info["store"]["graphRoot"])
+        shortcomings += [line for disk in _filesystems(disks) if (line := _low(disk))]
+    finally:
+        service.release()
+    if version != raytes.__version__:
+        shortcomings.append(
+            f"this node has raytes {raytes.__version__} and the service is {version}: "
+            "install that on both"
+        )
+    return Condition(
+        raytes.__version__,
+        podman,
+        shutil.disk_usage(_existing(settings.scratch)).free,
+        tuple(shortcomings),
+    )
+
+
+def out_of_reach(cause: str) -> Condition:
+    """The condition of a node on which nothing of raytes can be run."""
+    sentence = (
+        f"raytes can't be run on this node ({cause}): install raytes {raytes.__version__} in the "
+        "environment that Ray runs in there"
+    )
+    return Condition(None, None, None, (sentence,))
+
+
+def _filesystems(directories: Iterable[Path]) -> Iterable[Path]:
+    """The directories, or their nearest parents that are there; one for each filesystem."""
+    existing = map(_existing, directories)
+    return {path.stat().st_dev: path for path in existing}.values()
+
+
+def _existing(path: Path) -> Path:
+    return path if path.exists() else _existing(path.parent)
+
+
+def _low(directory: Path) -> str | None:
+    usage = shutil.disk_usage(directory)
+    if usage.free >= min(_LOW_BYTES, _LOW_SHARE * usage.total):
+        return None
+    return (
+        f"this node's disk is nearly full: {usage.free / GB:.1f} GB of {usage.total / GB:.0f} GB "
+        f"are left at {directory}; tasks that need more will fail"
+    )

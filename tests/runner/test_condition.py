@@ -1,0 +1,66 @@
+"""A node looks at itself."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import raytes
+from raytes.runner.condition import Condition, examine, out_of_reach
+from raytes.runner.task import Node
+
+
+@pytest.fixture
+def look(node: Node) -> Callable[..., Condition]:
+    def look(version: str = raytes.__version__, **settings: object) -> Condition:
+        changed = node.settings.model_copy(update=settings)
+        return examine(changed, node.instance, version)
+
+    return look
+
+
+def test_a_node_tells_its_versions_its_room_and_what_it_can_not_enforce(
+    node: Node, look: Callable[..., Condition]
+) -> None:
+    found = look()
+    info = node.podman.engine().info()
+    assert found.raytes == raytes.__version__
+    assert found.podman == info["version"]["Version"]
+    assert found.scratch_free
+    assert set(node.podman.enforcement().shortcomings) <= set(found.shortcomings)
+
+
+def test_a_node_whose_podman_does_not_answer_says_so(
+    tmp_path: Path, look: Callable[..., Condition]
+) -> None:
+    found = look(podman_socket=tmp_path / "podman.sock")
+    assert found.podman is None
+    [sentence] = found.shortcomings
+    assert str(tmp_path / "podman.sock") in sentence
+
+
+def test_scratch_need_not_be_there_yet(tmp_path: Path, look: Callable[..., Condition]) -> None:
+    assert look(scratch_dir=tmp_path / "not" / "yet").scratch_free
+
+
+def test_a_disk_that_is_nearly_full_is_said(
+    look: Callable[..., Condition], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    total, free = 1000 * 10**9, 9 * 10**9
+    nearly_full = shutil.disk_usage("/")._replace(total=total, used=total - free, free=free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: nearly_full)
+    found = look(scratch_dir=tmp_path)
+    assert found.scratch_free == free
+    assert any("9.0 GB of 1000 GB are left" in sentence for sentence in found.shortcomings)
+
+
+def test_another_release_than_the_services_is_said(look: Callable[..., Condition]) -> None:
+    [*_, sentence] = look(version="9.9").shortcomings
+    assert f"raytes {raytes.__version__} and the service is 9.9" in sentence
+
+
+def test_a_node_on_which_nothing_can_be_run_is_told_what_to_install() -> None:
+    found = out_of_reach("No module named 'raytes'")
+    assert (found.raytes, found.podman, found.scratch_free) == (None, None, None)
+    assert f"install raytes {raytes.__version__}" in found.shortcomings[0]
