@@ -35,7 +35,8 @@ class Update:
 
     `log` is the whole TaskLog but for what has a place of its own here: the executors'
     stdout and stderr (`tails`, by index of the executor) and `system_logs`, of which an
-    update carries only the new lines.
+    update carries only the new lines, and in `unconfirmed` those of earlier updates that the
+    store isn't known to have.
     """
 
     task_id: str
@@ -45,6 +46,7 @@ class Update:
     log: TesTaskLog | None = None
     tails: dict[int, Tails] = field(default_factory=dict)
     system_logs: tuple[str, ...] = ()
+    unconfirmed: tuple[tuple[int, str], ...] = ()  # each with the seq that it was first sent with
     # FILE or DIRECTORY as found on disk, by index of the input or output.
     input_types: dict[int, TesFileType] = field(default_factory=dict)
     output_types: dict[int, TesFileType] = field(default_factory=dict)

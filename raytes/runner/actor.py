@@ -8,8 +8,10 @@ import logging
 import socket
 import threading
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import ray
@@ -149,24 +151,30 @@ class Runner:
             self._control.cancel()
         return self._control
 
-    def _send(self, update: Update) -> None:
+    def _send(self, update: Update, answer: Callable[[bool], None]) -> None:
         try:
             if self._store is None:
                 self._store = ray.get_actor(self._store_name)
             reference = self._store.report.remote([update])
         except (ValueError, ray.exceptions.RayError) as error:
-            # The store is being restarted; it learns the rest from the last update.
-            logger.warning("an update of task %s could not be sent: %r", update.task_id, error)
-            self._store = None
+            self._not_sent(update, error)
+            answer(False)
             return
-        reference.future().add_done_callback(_log_failure)
+        reference.future().add_done_callback(partial(self._sent, update, answer))
+
+    def _sent(
+        self, update: Update, answer: Callable[[bool], None], outcome: "Future[None]"
+    ) -> None:
+        if (error := outcome.exception()) is not None:
+            self._not_sent(update, error)
+        answer(error is None)
+
+    def _not_sent(self, update: Update, error: BaseException) -> None:
+        logger.warning("the store did not take an update of task %s: %r", update.task_id, error)
+        # Another one may have taken its place; until then the report keeps what it has to say.
+        self._store = None
 
 
 def _assigned_gpus() -> tuple[str, ...]:
     ids = ray.get_runtime_context().get_accelerator_ids()
     return tuple(sorted(ids.get("GPU", ())))
-
-
-def _log_failure(sent: "Future[None]") -> None:
-    if (error := sent.exception()) is not None:
-        logger.warning("the store did not take an update: %r", error)

@@ -1,9 +1,16 @@
-"""What is said of an attempt while it is run: its log, as a series of updates."""
+"""What is said of an attempt while it is run: its log, as a series of updates.
+
+At most one update is under way. What the store hasn't confirmed is said again in the next one,
+so nothing is missing whatever became of the one before; what the store had got already it knows
+by the number it came with.
+"""
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from raytes.attempt import Tails, Update
@@ -13,9 +20,12 @@ from raytes.runner.streams import Tail
 _TAILS_EVERY: Final = 1.0  # seconds
 _FIRST_TAILS_AFTER: Final = 0.02  # seconds; what is written together is sent together
 _LINES_AFTER: Final = 1.0  # seconds; in a short task they go with whatever is sent next
+_AGAIN_AFTER: Final = 1.0  # seconds; when an update did not arrive
+_LINES_KEPT: Final = 1000  # unconfirmed, and as many again that weren't sent yet
 _RUNNING: Final = -1  # the exit code of an executor that has none yet
 
-Send = Callable[[Update], None]
+Send = Callable[[Update, Callable[[bool], None]], None]
+"""Sends an update and returns at once; calls back, from any thread, with whether it arrived."""
 
 
 def now() -> str:
@@ -36,8 +46,12 @@ class Report:
         self._send = send
         self._lock = threading.Condition()
         self._seq = 0
+        self._under_way: Update | None = None
         self._log = TesTaskLog(logs=[], outputs=[], start_time=now(), metadata={})
-        self._lines: list[str] = []
+        self._state: TesState | None = None  # None: the store knows it
+        self._lines: deque[str] = deque()  # not sent yet
+        self._lines_dropped = 0
+        self._unconfirmed: list[tuple[int, str]] = []
         self._tails: dict[int, tuple[Tail, Tail]] = {}
         self._fresh_tails: set[int] = set()
         self._ended: set[int] = set()
@@ -51,6 +65,9 @@ class Report:
     def line(self, message: str) -> None:
         """Add a line to the system log."""
         with self._lock:
+            if len(self._lines) == _LINES_KEPT:
+                self._lines.popleft()
+                self._lines_dropped += 1
             self._lines.append(f"{now()} {message}")
             self._send_within(_LINES_AFTER)
 
@@ -73,7 +90,8 @@ class Report:
     def state(self, state: TesState) -> None:
         """Tell that the attempt has come to a state that isn't its last."""
         with self._lock:
-            self._send(self._update(state))
+            self._state = state
+            self._send_now()
 
     def executor_started(self, stdout: Tail, stderr: Tail) -> int:
         """Tell that the next executor has started; returns its index."""
@@ -82,7 +100,9 @@ class Report:
             started = TesExecutorLog(start_time=now(), exit_code=_RUNNING)
             self._log.logs = [*self._log.logs, started]
             self._tails[index] = (stdout, stderr)
-            self._send(self._update(TesState.RUNNING if index == 0 else None))
+            if index == 0:
+                self._state = TesState.RUNNING
+            self._send_now()
             return index
 
     def written(self, index: int) -> None:
@@ -112,25 +132,58 @@ class Report:
         with self._lock:
             self._log.end_time = now()
             self._fresh_tails = set(self._tails)  # an update before this one may have been lost
-            return self._update(state, retry=retry)
+            self._state = state
+            return self._update(self._new_lines(), retry=retry)
 
-    def _update(self, state: TesState | None, *, retry: bool = False) -> Update:
+    def _send_now(self) -> None:
+        if self._under_way is not None:
+            self._due = time.monotonic()  # as soon as that one has been answered
+            return
+        room = len(self._unconfirmed) < _LINES_KEPT
+        self._under_way = update = self._update(self._new_lines() if room else ())
+        self._send(update, partial(self._answered, update))
+
+    def _answered(self, update: Update, arrived: bool) -> None:
+        with self._lock:
+            self._under_way = None
+            if arrived:
+                self._unconfirmed = [one for one in self._unconfirmed if one[0] > update.seq]
+                if self._state is update.state:
+                    self._state = None
+            else:
+                self._fresh_tails |= update.tails.keys()
+                self._send_within(_AGAIN_AFTER)
+            if self._due is not None:
+                self._lock.notify()
+
+    def _update(self, lines: tuple[str, ...], *, retry: bool = False) -> Update:
         self._seq += 1
         self._due = None
         fresh, self._fresh_tails = self._fresh_tails, set()
-        lines, self._lines = tuple(self._lines), []
+        unconfirmed = tuple(self._unconfirmed)
+        self._unconfirmed += [(self._seq, line) for line in lines]
         return Update(
             task_id=self._task_id,
             attempt=self._attempt,
             seq=self._seq,
-            state=state,
+            state=self._state,
             log=self._log.model_copy(),
             tails={index: self._tails_of(index) for index in sorted(fresh)},
             system_logs=lines,
+            unconfirmed=unconfirmed,
             input_types=dict(self._input_types),
             output_types=dict(self._output_types),
             retry=retry,
         )
+
+    def _new_lines(self) -> tuple[str, ...]:
+        if self._lines_dropped:
+            missing = f"{self._lines_dropped} lines are missing here: the store did not answer"
+            self._lines.appendleft(f"{now()} {missing}")
+            self._lines_dropped = 0
+        lines = tuple(self._lines)
+        self._lines.clear()
+        return lines
 
     def _tails_of(self, index: int) -> Tails:
         stdout, stderr = self._tails[index]
@@ -149,10 +202,10 @@ class Report:
     def _tick(self) -> None:
         with self._lock:
             while not self._closing:
-                if self._due is None:
+                if self._due is None or self._under_way is not None:
                     self._lock.wait()
                 elif (left := self._due - time.monotonic()) > 0:
                     self._lock.wait(left)
                 else:
-                    self._send(self._update(None))
                     self._sent = time.monotonic()
+                    self._send_now()

@@ -128,12 +128,13 @@ def record(connection: Connection, news: Update) -> bool:
         or TesState(row.state) in FINAL | {TesState.QUEUED}
     ):
         return False
+    missed = _missed_lines(connection, news)
     fresh = connection.execute(
         _NEXT_SEQ, {"task": news.task_id, "of_number": news.attempt, "newest": news.seq}
     ).rowcount
     if not fresh:
         return False
-    _write(connection, news)
+    _write(connection, news, [*missed, *news.system_logs])
     if news.state is not None and news.state not in FINAL | {TesState.QUEUED}:
         _move(connection, news.task_id, news.attempt, news.state)
     return True
@@ -364,7 +365,16 @@ def _open_log(connection: Connection, task_id: str, attempt: int) -> None:
     )
 
 
-def _write(connection: Connection, news: Update) -> None:
+def _missed_lines(connection: Connection, news: Update) -> list[str]:
+    """Those of the unconfirmed lines that came with no update which was applied."""
+    if not news.unconfirmed:
+        return []
+    attempt = {"task": news.task_id, "of_number": news.attempt}
+    applied = connection.execute(_RECORDED, attempt).one().seq
+    return [line for seq, line in news.unconfirmed if seq > applied]
+
+
+def _write(connection: Connection, news: Update, lines: Sequence[str]) -> None:
     key = {"task_id": news.task_id, "attempt": news.attempt}
     if news.log is not None:
         connection.execute(
@@ -374,8 +384,8 @@ def _write(connection: Connection, news: Update) -> None:
         streams = {"stdout": tail.stdout, "stderr": tail.stderr}
         statement = upsert(tails).values(**key, executor=index, **streams)
         connection.execute(statement.on_conflict_do_update(set_=streams))
-    if news.system_logs:
-        _append_lines(connection, news.task_id, news.attempt, news.system_logs)
+    if lines:
+        _append_lines(connection, news.task_id, news.attempt, lines)
     if news.input_types or news.output_types:
         row = connection.execute(_DOCUMENT, {"task": news.task_id}).one()
         task = join_types(row.document, news.input_types, news.output_types)

@@ -87,9 +87,10 @@ class Bench:
         node = self._with(settings)
         updates: list[Update] = []
 
-        def send(update: Update) -> None:
+        def send(update: Update, answer: Callable[[bool], None]) -> None:
             updates.append(update)
             said(update)
+            answer(True)
 
         last = run_attempt(
             Assignment(ids.mint(), 1, TesTask.model_validate(task)),

@@ -91,6 +91,17 @@ def test_an_update_is_applied_once_and_in_order(database: Database) -> None:
     assert shown(database, task)["logs"][0]["system_logs"] == ["two"]
 
 
+def test_lines_that_are_said_again_are_kept_once(database: Database) -> None:
+    task = database.create()
+    assign(database, task)
+    record(database, update(task, seq=1, system_logs=("one",)))
+    # Nobody heard that the first arrived, and the second didn't.
+    unconfirmed = ((1, "one"), (2, "two"), (2, "three"))
+    last = update(task, seq=3, state=TesState.COMPLETE, unconfirmed=unconfirmed)
+    assert end(database, replace(last, system_logs=("four",))) is not None
+    assert shown(database, task)["logs"][0]["system_logs"] == ["one", "two", "three", "four"]
+
+
 def test_an_update_of_an_older_attempt_is_dropped(database: Database) -> None:
     task = database.create()
     assign(database, task)

@@ -1,0 +1,97 @@
+"""What a runner says of an attempt, while the store hears it or not."""
+
+import threading
+from collections.abc import Callable
+
+from raytes.attempt import Update
+from raytes.models import TesState
+from raytes.runner import report
+from raytes.runner.report import Report
+from raytes.runner.streams import Tail
+
+
+class Line:
+    """The way to the store: a test says what arrives."""
+
+    def __init__(self) -> None:
+        self.updates: list[Update] = []
+        self.answers: list[Callable[[bool], None]] = []
+        self.sent = threading.Semaphore(0)
+
+    def send(self, update: Update, answer: Callable[[bool], None]) -> None:
+        self.updates.append(update)
+        self.answers.append(answer)
+        self.sent.release()
+
+    def next(self) -> Update:
+        assert self.sent.acquire(timeout=30)
+        return self.updates[-1]
+
+
+def words(lines: tuple[str, ...]) -> list[str]:
+    return [line.partition(" ")[2] for line in lines]
+
+
+def test_one_update_is_under_way_and_what_is_new_goes_with_the_next() -> None:
+    line = Line()
+    one = Report("task", 1, line.send)
+    one.state(TesState.INITIALIZING)
+    line.next()
+    one.line("pulling")
+    one.executor_started(Tail(10), Tail(10))
+    assert len(line.updates) == 1
+    line.answers[0](True)
+    second = line.next()
+    assert (second.seq, second.state) == (2, TesState.RUNNING)
+    assert words(second.system_logs) == ["pulling"]
+    assert second.unconfirmed == ()
+
+
+def test_what_did_not_arrive_is_said_again() -> None:
+    line = Line()
+    one = Report("task", 1, line.send)
+    one.line("first")
+    one.executor_started(out := Tail(10), Tail(10))
+    out.append(b"hello")
+    first = line.next()
+    line.answers[0](False)
+    again = line.next()
+    assert again.seq == 2
+    assert again.state is TesState.RUNNING
+    assert again.unconfirmed == ((1, first.system_logs[0]),)
+    assert again.system_logs == ()
+
+
+def test_tails_that_did_not_arrive_are_said_again() -> None:
+    line = Line()
+    one = Report("task", 1, line.send)
+    one.executor_started(out := Tail(10), Tail(10))
+    line.next()
+    out.append(b"hello")
+    one.written(0)
+    line.answers[0](True)
+    assert line.next().tails[0].stdout == "hello"
+    line.answers[1](False)
+    assert line.next().tails[0].stdout == "hello"
+
+
+def test_the_last_update_has_all_that_the_store_is_not_known_to_have() -> None:
+    line = Line()
+    one = Report("task", 1, line.send)
+    one.line("first")
+    one.state(TesState.INITIALIZING)
+    one.line("second")
+    last = one.last(TesState.COMPLETE)
+    assert [(seq, text.partition(" ")[2]) for seq, text in last.unconfirmed] == [(1, "first")]
+    assert words(last.system_logs) == ["second"]
+
+
+def test_lines_are_kept_up_to_a_bound_and_what_is_missing_is_said() -> None:
+    line = Line()
+    one = Report("task", 1, line.send)
+    one.state(TesState.INITIALIZING)
+    for number in range(report._LINES_KEPT + 5):
+        one.line(str(number))
+    lines = words(one.last(TesState.COMPLETE).system_logs)
+    assert lines[0] == "5 lines are missing here: the store did not answer"
+    assert lines[1:] == [str(number) for number in range(5, report._LINES_KEPT + 5)]
