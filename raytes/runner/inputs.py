@@ -2,17 +2,19 @@
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from raytes.config import Settings
 from raytes.errors import InputFailed, InvalidMounts
 from raytes.models import TesFileType, TesInput, TesTask
+from raytes.runner.concurrently import concurrently
 from raytes.runner.mounts import MountPlan, Original
 from raytes.storage import Progress, Storage
 
 _WORLD_WRITABLE = 0o777  # an image may run as any user
+_AT_ONCE = 8  # inputs of one task; each of them may be a directory
 
 
 @dataclass(slots=True)
@@ -45,9 +47,7 @@ def find_originals(task: TesTask, storage: Storage, settings: Settings) -> dict[
     """
     originals: dict[int, Original] = {}
     for i, one in enumerate(task.inputs or []):
-        if one.content or not one.url:
-            continue
-        path = storage.local_path(one.url)
+        path = storage.local_path(url) if (url := _url_of(one)) else None
         if path is not None:
             originals[i] = _original(path, settings)
     return originals
@@ -84,15 +84,23 @@ def stage_in(
         }
     )
     read_only = {bind.source for bind in plan.binds if not bind.writable}
-    # Outer directories first: what lies in them comes on top.
-    for i in sorted(plan.staged, key=lambda i: (inputs[i].path.rstrip("/").count("/"), i)):
-        destination, progress = plan.staged[i], Progress(f"the input {inputs[i].path}", say)
+    remote = [i for i in plan.staged if i not in originals and _url_of(inputs[i])]
+    what = f"the input {inputs[remote[0]].path}" if len(remote) == 1 else "the inputs"
+    fetching = Progress(what, say, parts=len(remote))
+
+    def stage(i: int, stop: threading.Event) -> None:
+        progress = fetching if i in remote else Progress(f"the input {inputs[i].path}", say)
+        destination = plan.staged[i]
         staged.types[i] = _stage(
             inputs[i], destination, storage, stop, progress, read_only=destination in read_only
         )
-        if i not in originals:
-            staged.fetched += progress.files
-            staged.cached += progress.cached
+        if i not in remote:
+            progress.end()
+
+    for layer in _layers(plan.staged):
+        concurrently(layer, stage, stop, limit=_AT_ONCE)
+    fetching.end()
+    staged.fetched, staged.cached = fetching.files, fetching.cached
     make_directories(plan)  # again: a copied directory brings a mode of its own
     return staged
 
@@ -114,6 +122,14 @@ def _size(path: Path) -> int:
     )
 
 
+def _layers(staged: Mapping[int, Path]) -> Iterator[Sequence[int]]:
+    """Inputs that can be brought at once: what lies in a directory comes on top of it, after it."""
+    places = set(staged.values())
+    depths = {i: sum(parent in places for parent in path.parents) for i, path in staged.items()}
+    for depth in sorted(set(depths.values())):
+        yield [i for i in staged if depths[i] == depth]
+
+
 def _stage(
     one: TesInput,
     destination: Path,
@@ -125,7 +141,8 @@ def _stage(
 ) -> TesFileType:
     destination.parent.mkdir(parents=True, exist_ok=True)
     was_directory = destination.is_dir()
-    if one.content or not one.url:
+    url = _url_of(one)
+    if url is None:
         if was_directory:
             raise _file_for_directory(one)
         # Never into what is there: it may be an entry of the node's cache by another name.
@@ -134,13 +151,18 @@ def _stage(
         return TesFileType.FILE
     try:
         found = storage.fetch(
-            one.url, one.type, destination, stop, read_only=read_only, progress=progress
+            url, one.type, destination, stop, read_only=read_only, progress=progress
         )
     except InputFailed as error:
         if was_directory and isinstance(error.__cause__, IsADirectoryError):
             raise _file_for_directory(one) from error
         raise
     return found
+
+
+def _url_of(one: TesInput) -> str | None:
+    """Where an input comes from; None: it stands in the document."""
+    return None if one.content else one.url or None
 
 
 def _file_for_directory(one: TesInput) -> InvalidMounts:

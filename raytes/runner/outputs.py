@@ -70,6 +70,7 @@ def store_output(
     entries = [_ours(entry, scratch, stop) for entry in found.entries]
     progress = Progress(f"the output {output.path}", say)
     stored = storage.publish(entries, output.url, found.type, stop, progress=progress)
+    progress.end()
     return [
         TesOutputFileLog(
             url=one.url, path=found.paths[one.relative], size_bytes=str(one.size_bytes)

@@ -36,6 +36,7 @@ class Storage:
         self._cache_dir = settings.cache
         self._cache_bytes = int(settings.cache_size_gb * GB)
         self._remotes: dict[tuple[str, str | None, str], Remote] = {}
+        self._remotes_lock = threading.Lock()
 
     def local_path(self, url: str) -> Path | None:
         """The real path that a file URL or a bare path names, with every link resolved; None
@@ -75,16 +76,13 @@ class Storage:
         progress = progress or Progress()
         if location.scheme == "file":
             source = self._policy.resolve(location.path).path
-            found = local.copy_in(source, destination, stop, progress)
-        else:
-            from raytes.storage.bridge import run
+            return local.copy_in(source, destination, stop, progress)
+        from raytes.storage.bridge import run
 
-            fetching = self._remote(location).fetch(
-                location, kind, destination, progress, read_only=read_only
-            )
-            found = run(fetching, stop)
-        progress.end()
-        return found
+        fetching = self._remote(location).fetch(
+            location, kind, destination, progress, read_only=read_only
+        )
+        return run(fetching, stop)
 
     def publish(
         self,
@@ -113,13 +111,10 @@ class Storage:
         progress.expect(len(sizes), sum(sizes))
         if location.scheme == "file":
             publisher = local.LocalPublisher(self._policy, location.path, url, stop, progress)
-            stored = publisher.publish(entries)
-        else:
-            from raytes.storage.bridge import run
+            return publisher.publish(entries)
+        from raytes.storage.bridge import run
 
-            stored = run(self._remote(location).publish(entries, location, progress), stop)
-        progress.end()
-        return stored
+        return run(self._remote(location).publish(entries, location, progress), stop)
 
     def refusal_of_input(self, url: str) -> str | None:
         """Why `url` can't be an input, as a sentence; None: nothing speaks against it."""
@@ -168,17 +163,18 @@ class Storage:
 
         section = self._options.section(location.url)
         key = (location.scheme, section, location.authority)
-        if key not in self._remotes:
-            self._remotes[key] = Remote(
-                lambda: connect(
-                    location, self._options.values(section), section, self._policy, self._open
-                ),
-                hide=self._options.hide,
-                cache=self._cache(
-                    f"{location.scheme} {location.authority} {self._options.identity(section)}"
-                ),
-            )
-        return self._remotes[key]
+        with self._remotes_lock:  # two of a store would be two pools of connections
+            if key not in self._remotes:
+                self._remotes[key] = Remote(
+                    lambda: connect(
+                        location, self._options.values(section), section, self._policy, self._open
+                    ),
+                    hide=self._options.hide,
+                    cache=self._cache(
+                        f"{location.scheme} {location.authority} {self._options.identity(section)}"
+                    ),
+                )
+            return self._remotes[key]
 
     async def _open(self, url: str, headers: Mapping[str, str]) -> tuple["ObjectStore", str]:
         """What `OpenStore` of drs.py describes."""

@@ -59,7 +59,7 @@ class Download:
         if found is None:
             return False
         destination.parent.mkdir(parents=True, exist_ok=True)
-        self._progress.expect(1, max(found.size, 0))
+        self._progress.expect(1, found.size if found.size >= 0 else None)
         await self._bring(found, destination)
         return True
 
@@ -90,7 +90,10 @@ class Download:
             )
         else:
             await self._store.get(found, destination, transfer)
-        transfer.done(cached=had)
+        if had:
+            transfer.skip(max(found.size, 0))
+            self._progress.cached += 1
+        transfer.done()
 
 
 def _make_way(destination: Path) -> None:

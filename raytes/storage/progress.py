@@ -1,5 +1,6 @@
 """How far the transfers of one input or output have come, and saying so while they last."""
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Final
@@ -17,9 +18,10 @@ _UNITS: Final = (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 
 
 class Progress:
-    """What was moved of one input or output; `say` is called with a line now and then.
+    """What was moved of inputs or outputs; `say` is called with a line now and then.
 
-    The lines come from whoever moves the bytes: where nothing moves, nothing is said.
+    The lines come from whoever moves the bytes: where nothing moves, nothing is said. It may be
+    told of transfers in several threads.
     """
 
     def __init__(
@@ -27,12 +29,18 @@ class Progress:
         what: str = "",
         say: Callable[[str], None] = lambda line: None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        parts: int = 1,
     ) -> None:
+        """`parts` is how often `expect` is going to be called: until then nobody knows how much
+        there is to do.
+        """
         self._what = what
         self._say = say
         self._clock = clock
         self._start = self._last = clock()
         self._due = self._start + _FIRST_AFTER
+        self._lock = threading.Lock()
         self._moved_at_last = 0
         self._said = False
         self.moved = 0
@@ -41,13 +49,17 @@ class Progress:
         """Files that are there."""
         self.cached = 0
         """How many of them the node had already."""
+        self._unknown_parts = parts
         self._expected_files = 0
         self._expected_bytes = 0
 
-    def expect(self, files: int, size: int) -> None:
-        """Tell how much there is to do, in files and bytes; what comes later is added."""
-        self._expected_files += files
-        self._expected_bytes += size
+    def expect(self, files: int, size: int | None) -> None:
+        """Tell how much there is to do of one part, in files and in bytes if they are known."""
+        with self._lock:
+            self._expected_files += files
+            if size is not None:
+                self._unknown_parts -= 1
+                self._expected_bytes += size
 
     def begin(self) -> "Transfer":
         """One file is about to be moved."""
@@ -55,15 +67,21 @@ class Progress:
 
     def add(self, count: int) -> None:
         """`count` bytes were moved, or, if it is negative, have to be moved again."""
-        self.moved += count
-        now = self._clock()
-        if now < self._due:
-            return
-        rate = (self.moved - self._moved_at_last) / max(now - self._last, 0.001)
-        self._say(f"{self._what}: {self._amount()}, {in_words(max(rate, 0))}/s")
-        self._said = True
-        self._last, self._moved_at_last = now, self.moved
-        self._due = now + min(_LONGEST, max(_FIRST_AFTER, _SHARE * (now - self._start)))
+        with self._lock:
+            self.moved += count
+            now = self._clock()
+            if now >= self._due:
+                self._say_how_far(now)
+
+    def skip(self, count: int) -> None:
+        """`count` of the bytes that were expected needn't be moved."""
+        with self._lock:
+            self._expected_bytes -= count
+
+    def count_file(self) -> None:
+        """One more file is there."""
+        with self._lock:
+            self.files += 1
 
     def end(self) -> None:
         """All is done; says so if anything was said before."""
@@ -76,9 +94,16 @@ class Progress:
             f"{in_words(self.moved / seconds)}/s"
         )
 
+    def _say_how_far(self, now: float) -> None:
+        rate = (self.moved - self._moved_at_last) / max(now - self._last, 0.001)
+        self._say(f"{self._what}: {self._amount()}, {in_words(max(rate, 0))}/s")
+        self._said = True
+        self._last, self._moved_at_last = now, self.moved
+        self._due = now + min(_LONGEST, max(_FIRST_AFTER, _SHARE * (now - self._start)))
+
     def _amount(self) -> str:
         moved = in_words(self.moved)
-        if self._expected_bytes > 0:
+        if self._expected_bytes > 0 and self._unknown_parts <= 0:
             percent = min(100, 100 * self.moved // self._expected_bytes)
             moved += f" of {in_words(self._expected_bytes)} ({percent} %)"
         if self._expected_files > 1:
@@ -108,10 +133,13 @@ class Transfer:
             self._progress.add(-self._moved)
         self._moved = 0
 
-    def done(self, *, cached: bool = False) -> None:
-        """The file is there; `cached`: because the node had it already."""
-        self._progress.files += 1
-        self._progress.cached += cached
+    def skip(self, count: int) -> None:
+        """`count` of its bytes are there without having been moved."""
+        self._progress.skip(count)
+
+    def done(self) -> None:
+        """The file is there."""
+        self._progress.count_file()
 
 
 def in_words(size: float) -> str:

@@ -35,6 +35,7 @@ class FaultyProxy(ThreadingHTTPServer):
         self.headers: list[Message] = []
         self.hanging = threading.Event()
         self.released = threading.Event()
+        self.meeting: threading.Barrier | None = None  # where each GET waits for others
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Broken connections are the point."""
@@ -62,6 +63,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.requests.append(f"{self.command} {self.path}")
         self.server.headers.append(self.headers)
+        if self.command == "GET" and self.server.meeting:
+            self.server.meeting.wait(30)
         fault = self.server.faults.popleft() if self.server.faults else None
         match fault:
             case int():

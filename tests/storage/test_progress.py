@@ -16,10 +16,10 @@ class Clock:
 class Watched:
     """A progress whose time is ours, and what it said."""
 
-    def __init__(self) -> None:
+    def __init__(self, parts: int = 1) -> None:
         self.clock = Clock()
         self.lines: list[str] = []
-        self.progress = Progress("the input /in", self.lines.append, self.clock)
+        self.progress = Progress("the input /in", self.lines.append, self.clock, parts=parts)
 
 
 @pytest.fixture
@@ -53,8 +53,32 @@ def test_a_line_has_the_amount_the_files_and_the_rate_since_the_last_one(watched
     ]
 
 
+def test_what_the_node_has_already_is_no_part_of_what_is_to_be_moved(watched: Watched) -> None:
+    watched.progress.expect(2, 4 * 10**9)
+    had, moved = watched.progress.begin(), watched.progress.begin()
+    had.skip(3 * 10**9)
+    had.done()
+    watched.clock.now = 5
+    moved.moved(500 * 10**6)
+    assert watched.lines == ["the input /in: 500.0 MB of 1.0 GB (50 %), 1 of 2 files, 100.0 MB/s"]
+
+
+def test_a_share_is_told_only_when_all_parts_are_known() -> None:
+    watched = Watched(parts=2)
+    watched.progress.expect(1, 100)
+    watched.clock.now = 5
+    watched.progress.begin().moved(50)
+    watched.progress.expect(1, 400)
+    watched.clock.now = 10
+    watched.progress.begin().moved(50)
+    assert watched.lines == [
+        "the input /in: 50 bytes, 10 bytes/s",
+        "the input /in: 100 bytes of 500 bytes (20 %), 0 of 2 files, 10 bytes/s",
+    ]
+
+
 def test_a_single_file_of_unknown_size_is_told_by_its_bytes(watched: Watched) -> None:
-    watched.progress.expect(1, 0)
+    watched.progress.expect(1, None)
     watched.clock.now = 10
     watched.progress.begin().moved(5 * 10**6)
     assert watched.lines == ["the input /in: 5.0 MB, 500.0 kB/s"]
