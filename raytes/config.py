@@ -176,7 +176,8 @@ class Settings(BaseSettings):
     podman_socket: Path | None = Field(
         default=None,
         description="The socket of a running Podman API service. Default: the one that "
-        "CONTAINER_HOST names or Podman's usual one if it answers; else the node starts its own.",
+        "CONTAINER_HOST names; else the node starts its own, or, where it has no Podman, uses "
+        "the usual socket.",
     )
     scratch_dir: Path | None = Field(
         default=None,

@@ -61,7 +61,7 @@ class Runner:
             name=socket.gethostname(),
             settings=settings,
             instance=instance,
-            podman=PodmanService(settings.podman_socket, instance),
+            podman=PodmanService(settings, instance),
             storage=Storage(settings),
             image_files=ImageFiles(),
             gpus=_assigned_gpus(),

@@ -33,7 +33,7 @@ def examine(settings: Settings, instance: str, version: str) -> Condition:
 
     Starts a Podman service if there is none, and lets go of it again.
     """
-    service = PodmanService(settings.podman_socket, instance)
+    service = PodmanService(settings, instance)
     try:
         info = service.engine().info()
     except PodmanUnavailable as error:

@@ -1,6 +1,7 @@
 """One executor: its container from creation to removal."""
 
 import contextlib
+import os
 import re
 import shlex
 import signal
@@ -17,7 +18,7 @@ from raytes.runner.cgroup import Cgroup, Usage
 from raytes.runner.control import Control
 from raytes.runner.metadata_service import keep_away
 from raytes.runner.mounts import Bind
-from raytes.runner.podman import Attachment, ContainerState, Engine
+from raytes.runner.podman import Attachment, ContainerState, Engine, has_ended
 from raytes.runner.report import Report
 from raytes.runner.stdio import Streams, unwritable
 from raytes.runner.streams import Output, StdinPump, Tail, read_outputs
@@ -118,8 +119,8 @@ class Execution:
             self.layer = initialized.layer
             if wrong := keep_away(initialized.pid, initialized.network):
                 self._report.line(f"a cloud's metadata service can't be kept away: {wrong}")
-            cgroup, conmon = Cgroup(initialized.pid), _Conmon(initialized.conmon_pid)
-            with self._attached() as attachment:
+            cgroup = Cgroup(initialized.pid)
+            with self._attached() as attachment, _watched(initialized.conmon_pid) as conmon:
                 self._engine.start(self.container)
                 index, began = self._began(), time.monotonic()
                 if self._control.stop.is_set():  # its kill may have come too early
@@ -161,11 +162,12 @@ class Execution:
     def _await_end(self, attachment: Attachment, conmon: "_Conmon") -> ContainerState:
         delay = _FIRST_POLL
         while True:
-            watched = conmon.lives()  # before asking: conmon ends right after its container
+            # Before asking: conmon ends right after its container.
+            died = conmon.ends_within(delay)
             state = self._state()
             if state.ended:
                 return state
-            if not watched:
+            if died:
                 raise ContainerLost(
                     f"conmon of the container {self.container[:12]} died, and with it what the "
                     "container writes and its exit code"
@@ -175,7 +177,6 @@ class Execution:
                     "the node's Podman service went away while a container ran, and what "
                     "the container wrote since then is lost"
                 )
-            time.sleep(delay)
             delay = min(2 * delay, _LAST_POLL)
 
     def _state(self) -> ContainerState:
@@ -217,12 +218,28 @@ class Execution:
 class _Conmon:
     """The process that watches over a container, as far as it can be seen from here."""
 
-    def __init__(self, pid: int) -> None:
-        self._process = Path(f"/proc/{pid}")
-        self._visible = self._process.exists()
+    def __init__(self, process: int | None) -> None:
+        self._process = process  # a pidfd; None: it can't be seen
 
-    def lives(self) -> bool:
-        return not self._visible or self._process.exists()
+    def ends_within(self, seconds: float) -> bool:
+        """Wait for its end; whether it has ended. What can't be seen never has."""
+        if self._process is None:
+            time.sleep(seconds)
+            return False
+        return has_ended(self._process, seconds)
+
+
+@contextlib.contextmanager
+def _watched(pid: int) -> Iterator[_Conmon]:
+    try:
+        process = os.pidfd_open(pid)
+    except OSError:  # in another namespace of processes
+        yield _Conmon(None)
+        return
+    try:
+        yield _Conmon(process)
+    finally:
+        os.close(process)
 
 
 def specification(

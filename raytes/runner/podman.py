@@ -333,7 +333,7 @@ class Attachment:
     @property
     def service_died(self) -> bool:
         """Whether the service that carried these streams has ended."""
-        return self._service is not None and bool(select.select([self._service], [], [], 0)[0])
+        return self._service is not None and has_ended(self._service, 0)
 
     def close(self) -> None:
         """Let go of the streams; a blocked `write` or `frames` returns."""
@@ -359,6 +359,13 @@ class _Connection(http.client.HTTPConnection):
         connected.settimeout(self.timeout)
         connected.connect(str(self._address))
         self.sock = connected
+
+
+def has_ended(process: int, within: float) -> bool:
+    """Whether the process behind a pidfd has ended, or does `within` so many seconds."""
+    poll = select.poll()  # `select` knows no descriptor above 1023
+    poll.register(process, select.POLLIN)
+    return bool(poll.poll(within * 1000))
 
 
 def _peer(connection: socket.socket) -> int | None:

@@ -1,4 +1,7 @@
-"""The node's Podman API service: the one that is there, else one of our own.
+"""The node's Podman API service: the one that was named, else one of our own.
+
+One of our own is preferred to Podman's usual one, which knows the same images and containers,
+because it can be asked for a lean conmon.
 
 A service of our own is shared by all runners of the node. Each holds a shared lock on a file for
 as long as it lives; a watcher beside the service waits for the exclusive lock, which it gets
@@ -13,36 +16,41 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlparse
 
+from raytes.config import Settings
 from raytes.errors import PodmanUnavailable
 from raytes.runner.enforcement import Enforcement, enforcement_of
+from raytes.runner.lean_conmon import write_lean_conmon
 from raytes.runner.owner import locked
 from raytes.runner.podman import Engine
 
 _START_TIMEOUT: Final = 30.0  # seconds
 _POLL: Final = 0.02  # seconds
 
-# $1 socket, $2 the runners' lock file, $3 the service's log, $4 the instance's label. Whoever has
-# the exclusive lock may remove what this node's runners have left: none of them lives any more.
+# $1 socket, $2 the runners' lock file, $3 the service's log, $4 the instance's label, $5 the lean
+# conmon, the rest Podman's options. Whoever has the exclusive lock may remove what this node's
+# runners have left: none of them lives any more.
 _WATCHER: Final = """
-podman system service --time 0 "unix://$1" </dev/null >"$3" 2>&1 &
-flock --exclusive "$2" sh -c '
+socket=$1 users=$2 log=$3 label=$4 conmon=$5; shift 5
+podman system service "$@" --time 0 "unix://$socket" </dev/null >"$log" 2>&1 &
+flock --exclusive "$users" sh -c '
     podman ps --all --quiet --filter "label=$3" | xargs --no-run-if-empty podman rm --force --time 0
-    kill "$1"; while kill -0 "$1" 2>/dev/null; do sleep 0.02; done; rm --recursive --force "$2"
-' - $! "${2%/*}" "$4" </dev/null >/dev/null 2>&1
+    kill "$1"; while kill -0 "$1" 2>/dev/null; do sleep 0.02; done
+    rm --recursive --force "$2" "$4"
+' - $! "${users%/*}" "$label" "$conmon" </dev/null >/dev/null 2>&1
 """
 
 
 class PodmanService:
     """The way to this node's Podman; alive until `release` or the process's end."""
 
-    def __init__(self, socket: Path | None, instance: str) -> None:
-        self._socket = socket
+    def __init__(self, settings: Settings, instance: str) -> None:
+        self._socket = settings.podman_socket
+        self._scratch = settings.scratch
         self._instance = instance
         self._own: _OwnService | None = None
         self._enforcement: Enforcement | None = None
@@ -77,15 +85,24 @@ class PodmanService:
     def _engine(self) -> Engine:
         if self._own is not None:
             return self._own.engine()
-        for address in self._usual_sockets():
-            if (engine := Engine(address)).ping():
+        if (named := self._named_socket()) is not None:
+            if (engine := Engine(named)).ping():
                 return engine
-        if self._socket is not None:
-            raise PodmanUnavailable(
-                f"no Podman service answers at {self._socket}; start one with "
-                f"`podman system service --time 0 unix://{self._socket}`, or unset podman_socket"
-            )
-        own = _OwnService(self._instance)
+            if self._socket is not None:
+                raise PodmanUnavailable(
+                    f"no Podman service answers at {named}; start one with "
+                    f"`podman system service --time 0 unix://{named}`, or unset podman_socket"
+                )
+        try:
+            return self._start_own()
+        except PodmanUnavailable:
+            # As in a container that is given the node's socket and has no Podman.
+            if (usual := _usual_socket()) and (engine := Engine(usual)).ping():
+                return engine
+            raise
+
+    def _start_own(self) -> Engine:
+        own = _OwnService(self._instance, self._scratch)
         try:
             engine = own.engine()
         except PodmanUnavailable:
@@ -94,21 +111,20 @@ class PodmanService:
         self._own = own
         return engine
 
-    def _usual_sockets(self) -> Iterator[Path]:
-        if self._socket is not None:
-            yield self._socket
-            return
+    def _named_socket(self) -> Path | None:
         named = urlparse(os.environ.get("CONTAINER_HOST", ""))
-        if named.scheme == "unix":
-            yield Path(named.path)
-        if os.geteuid() == 0:
-            yield Path("/run/podman/podman.sock")
-        elif runtime := os.environ.get("XDG_RUNTIME_DIR"):
-            yield Path(runtime) / "podman/podman.sock"
+        return self._socket or (Path(named.path) if named.scheme == "unix" else None)
+
+
+def _usual_socket() -> Path | None:
+    if os.geteuid() == 0:
+        return Path("/run/podman/podman.sock")
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    return Path(runtime) / "podman/podman.sock" if runtime else None
 
 
 class _OwnService:
-    def __init__(self, instance: str) -> None:
+    def __init__(self, instance: str, scratch: Path) -> None:
         if not all(map(shutil.which, ("podman", "flock", "setsid"))):
             raise PodmanUnavailable(
                 "this node has no Podman; install it (`apt-get install podman`), or point "
@@ -118,6 +134,8 @@ class _OwnService:
         self._directory, self._users = _join(instance)
         self._label = f"raytes.instance={instance}"
         self._engine = Engine(self._directory / "podman.sock")
+        # Not beside the socket: /run is often mounted so that nothing there can be executed.
+        self._conmon = scratch / f"{self._directory.name}-conmon"
 
     def engine(self) -> Engine:
         if not self._engine.ping():
@@ -130,7 +148,9 @@ class _OwnService:
         # Between its socket, made first, and its first answer a service would be started twice.
         self._engine.address.unlink(missing_ok=True)
         log = self._directory / "service.log"
-        arguments = (self._engine.address, self._directory / "users.lock", log, self._label)
+        options = ["--conmon", self._conmon] if write_lean_conmon(self._conmon) else []
+        users = self._directory / "users.lock"
+        arguments = (self._engine.address, users, log, self._label, self._conmon, *options)
         # A child of nobody's: Ray ends the children of a worker that ends.
         subprocess.run(
             ["setsid", "--fork", "sh", "-c", _WATCHER, "raytes-podman", *map(str, arguments)],

@@ -21,7 +21,7 @@ def sweep(settings: Settings, instance: str) -> list[str]:
     Raises:
         PodmanUnavailable: Podman doesn't answer.
     """
-    service = PodmanService(settings.podman_socket, instance)
+    service = PodmanService(settings, instance)
     try:
         return sweep_with(service.engine(), settings, instance)
     finally:

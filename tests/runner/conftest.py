@@ -167,7 +167,7 @@ def node(
     settings = Settings(state_dir=state, network="none", default_ram_gb=0.25)
     settings.local_root[0].path.mkdir()
     instance = uuid.uuid4().hex
-    podman = PodmanService(None, instance)
+    podman = PodmanService(settings, instance)
     yield Node("test-node", settings, instance, podman, Storage(settings), ImageFiles())
     podman.release()
 

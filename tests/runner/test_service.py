@@ -11,19 +11,21 @@ from pathlib import Path
 
 import pytest
 
+from raytes.config import Settings
 from raytes.errors import PodmanUnavailable
 from raytes.runner.service import PodmanService, runtime_directory
 from tests.images import Images
 
 _USER = """
 import sys
+from raytes.config import Settings
 from raytes.runner.service import PodmanService
-service = PodmanService(None, sys.argv[1])
+service = PodmanService(Settings(state_dir=sys.argv[1]), sys.argv[2])
 engine = service.engine()
-if len(sys.argv) > 2:
+if len(sys.argv) > 3:
     container, _ = engine.create({
-        "image": sys.argv[2], "command": ["sleep", "600"], "entrypoint": [],
-        "netns": {"nsmode": "none"}, "labels": {"raytes.instance": sys.argv[1]},
+        "image": sys.argv[3], "command": ["sleep", "600"], "entrypoint": [],
+        "netns": {"nsmode": "none"}, "labels": {"raytes.instance": sys.argv[2]},
     })
     engine.start(container)
 print(engine.address, flush=True)
@@ -34,9 +36,9 @@ sys.stdin.read()
 class User:
     """Another process that uses the service."""
 
-    def __init__(self, instance: str, *arguments: str) -> None:
+    def __init__(self, settings: Settings, instance: str, *arguments: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _USER, instance, *arguments],
+            [sys.executable, "-c", _USER, str(settings.state_dir), instance, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -47,6 +49,11 @@ class User:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(state_dir=tmp_path / "state")
 
 
 @pytest.fixture
@@ -87,8 +94,8 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_runners_of_a_node_share_one_service(instance: str) -> None:
-    users = [User(instance) for _ in range(3)]
+def test_runners_of_a_node_share_one_service(settings: Settings, instance: str) -> None:
+    users = [User(settings, instance) for _ in range(3)]
     assert len({user.address for user in users}) == 1
     services = [
         pid
@@ -100,11 +107,11 @@ def test_runners_of_a_node_share_one_service(instance: str) -> None:
         user.kill()
 
 
-def test_the_service_outlives_the_runner_that_started_it(instance: str) -> None:
-    first, second = User(instance), User(instance)
+def test_the_service_outlives_the_runner_that_started_it(settings: Settings, instance: str) -> None:
+    first, second = User(settings, instance), User(settings, instance)
     pid = service_pid(instance)
     first.kill()
-    service = PodmanService(None, instance)
+    service = PodmanService(settings, instance)
     assert service.engine().ping()
     assert service_pid(instance) == pid
     service.release()
@@ -112,9 +119,9 @@ def test_the_service_outlives_the_runner_that_started_it(instance: str) -> None:
 
 
 def test_what_killed_runners_have_left_is_gone_with_the_last_of_them(
-    instance: str, podman_images: Images
+    settings: Settings, instance: str, podman_images: Images
 ) -> None:
-    user = User(instance, podman_images.busybox)
+    user = User(settings, instance, podman_images.busybox)
     user.kill()
     wait_until(lambda: processes(instance) == [])
     left = subprocess.run(
@@ -124,8 +131,8 @@ def test_what_killed_runners_have_left_is_gone_with_the_last_of_them(
     assert left.stdout == ""
 
 
-def test_a_service_that_died_is_started_again(instance: str) -> None:
-    service = PodmanService(None, instance)
+def test_a_service_that_died_is_started_again(settings: Settings, instance: str) -> None:
+    service = PodmanService(settings, instance)
     service.engine()
     os.kill(service_pid(instance), signal.SIGKILL)
     wait_until(lambda: not service_is_there(instance))
@@ -143,12 +150,40 @@ def service_is_there(instance: str) -> bool:
 def test_a_socket_that_does_not_answer_is_named(tmp_path: Path) -> None:
     socket = tmp_path / "podman.sock"
     with pytest.raises(PodmanUnavailable, match=str(socket)):
-        PodmanService(socket, "instance").engine()
+        PodmanService(Settings(podman_socket=socket), "instance").engine()
 
 
 def test_a_node_without_podman_is_told_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(PodmanUnavailable, match="apt-get install podman"):
-        PodmanService(None, "instance").engine()
+        PodmanService(settings, "instance").engine()
+
+
+def test_a_container_that_has_ended_costs_no_process_of_podman(
+    settings: Settings, instance: str, podman_images: Images
+) -> None:
+    service = PodmanService(settings, instance)
+    engine = service.engine()
+    container, _ = engine.create(
+        {"image": podman_images.busybox, "command": ["sleep", "600"], "netns": {"nsmode": "none"}}
+    )
+    try:
+        engine.start(container)
+        conmon = engine.inspect(container).conmon_pid
+        arguments = Path(f"/proc/{conmon}/cmdline").read_bytes().split(b"\0")
+        assert container.encode() in arguments
+        assert not [argument for argument in arguments if b"exit-command" in argument]
+    finally:
+        engine.remove(container)
+        service.release()
+
+
+def test_where_scripts_can_not_be_run_podman_has_its_own_conmon(
+    settings: Settings, instance: str
+) -> None:
+    settings.state_dir.write_text("not a directory")
+    service = PodmanService(settings, instance)
+    assert service.engine().ping()
+    service.release()
