@@ -6,11 +6,11 @@ from http import HTTPStatus
 
 from fastapi import FastAPI
 from ray.exceptions import RayError, RayTaskError
-from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
 from raytes.api import methods, problems
+from raytes.api.compression import Compressed
 from raytes.api.cors import CrossOrigin
 from raytes.api.health import health_route
 from raytes.api.openapi import description_routes
@@ -22,11 +22,6 @@ from raytes.store.client import StoreClient
 from raytes.store.database import DatabaseUnavailable
 
 _RETRY_AFTER_S = "2"
-
-# Below this size, in bytes, a compressed reply is no sooner there.
-_GZIP_FROM = 4096
-# The quickest: JSON gets hardly smaller with more, and the replica has one CPU.
-_GZIP_LEVEL = 1
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -40,16 +35,23 @@ def create_app(settings: Settings) -> FastAPI:
         routes.store.reader.close()
 
     app = FastAPI(
-        lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False
+        # Not as routers of their own, which would be gone through twice for each request.
+        routes=[
+            *routes.router.routes,
+            *description_routes(routes.router).routes,
+            *health_route(lambda: routes.store).routes,
+        ],
+        lifespan=lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
     )
-    app.include_router(routes.router)
-    app.include_router(description_routes(routes.router))
-    app.include_router(health_route(lambda: routes.store))
     app.add_exception_handler(DatabaseUnavailable, _unavailable)
     app.add_exception_handler(RayError, _store_failed)
     # From the inside out.
     problems.install(app)
-    app.add_middleware(GZipMiddleware, minimum_size=_GZIP_FROM, compresslevel=_GZIP_LEVEL)
+    app.add_middleware(Compressed)
     methods.install(app)
     if settings.cors_origins:
         app.add_middleware(CrossOrigin, origins=settings.cors_origins)

@@ -12,6 +12,7 @@ from fastapi.openapi.utils import get_openapi
 
 from raytes.api import problems
 from raytes.api.docs_page import docs_page
+from raytes.api.route import Route
 from raytes.api.service_info import TES_VERSION
 from raytes.models import JsonObject
 
@@ -20,7 +21,7 @@ def description_routes(api: APIRouter) -> APIRouter:
     """The routes that describe `api`: `openapi.json` and `docs`, below the same prefix."""
     document = openapi(api)
     as_json, as_page = orjson.dumps(document), docs_page(document).encode()
-    router = APIRouter(prefix=api.prefix, include_in_schema=False)
+    router = APIRouter(prefix=api.prefix, route_class=Route, include_in_schema=False)
 
     @router.get("/openapi.json")
     async def openapi_json() -> Response:

@@ -25,6 +25,7 @@ from raytes.api.query import (
     TaskId,
     ViewParameter,
 )
+from raytes.api.route import Route
 from raytes.api.service_info import draft_service_info, service_info
 from raytes.api.validation import Submission, parse_task
 from raytes.config import Settings
@@ -85,7 +86,7 @@ class TaskRoutes:
         self.router = self._router()
 
     def _router(self) -> APIRouter:
-        router = APIRouter(prefix=BASE_PATH, tags=["TaskService"])
+        router = APIRouter(prefix=BASE_PATH, route_class=Route, tags=["TaskService"])
 
         def add(
             method: str,
@@ -113,11 +114,12 @@ class TaskRoutes:
         # Before `/tasks/{id}`, which would take it; in no document: the specification hasn't it.
         draft = ("/tasks/service-info", self.get_draft_service_info)
         router.add_api_route(*draft, methods=["GET"], include_in_schema=False)
-        add("GET", "/service-info", "GetServiceInfo", self.get_service_info, TesServiceInfo)
-        add("GET", tasks, "ListTasks", self.list_tasks, TesListTasksResponse, bad)
-        add("POST", tasks, "CreateTask", self.create_task, TesCreateTaskResponse, bad, **_TASK_BODY)
+        # What is asked most first: they are tried in this order.
         add("GET", task, "GetTask", self.get_task, TesTask, bad, missing)
+        add("POST", tasks, "CreateTask", self.create_task, TesCreateTaskResponse, bad, **_TASK_BODY)
+        add("GET", tasks, "ListTasks", self.list_tasks, TesListTasksResponse, bad)
         add("POST", cancel, "CancelTask", self.cancel_task, TesCancelTaskResponse, missing)
+        add("GET", "/service-info", "GetServiceInfo", self.get_service_info, TesServiceInfo)
         return router
 
     async def get_service_info(self) -> Response:
@@ -152,7 +154,7 @@ class TaskRoutes:
         self,
         name_prefix: NamePrefix = "",
         state: StateFilter = None,
-        tag_key: TagKeys = [],  # noqa: B006 (FastAPI copies it)
+        tag_key: TagKeys = [],  # noqa: B006 (each call gets its own)
         tag_value: TagValues = [],  # noqa: B006
         page_size: PageSize = DEFAULT_PAGE_SIZE,
         page_token: PageToken = "",
