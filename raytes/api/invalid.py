@@ -75,9 +75,9 @@ def field_path(parts: Iterable[str | int]) -> str:
     return reduce(below, parts, "")
 
 
-def from_pydantic(errors: Iterable[Mapping[str, Any]], skip: int = 0) -> list[FieldError]:
-    """Pydantic's `errors()` in our words. The first `skip` parts of each path are left out."""
-    return [FieldError(field_path(error["loc"][skip:]), _message(error)) for error in errors]
+def from_pydantic(errors: Iterable[Mapping[str, Any]]) -> list[FieldError]:
+    """Pydantic's `errors()` in our words."""
+    return [FieldError(field_path(error["loc"]), _message(error)) for error in errors]
 
 
 def _message(error: Mapping[str, Any]) -> str:

@@ -7,13 +7,12 @@ from typing import Any
 
 import orjson
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from raytes.api.invalid import FieldError, InvalidDocument, from_pydantic, shortened
+from raytes.api.invalid import FieldError, InvalidDocument, shortened
 
 _log = logging.getLogger(__name__)
 
@@ -102,7 +101,6 @@ def install(app: FastAPI) -> None:
     """Makes every error of the application a problem in this shape."""
     app.exception_handler(HTTPException)(_http_error)
     app.exception_handler(InvalidDocument)(_invalid_document)
-    app.exception_handler(RequestValidationError)(_invalid_request)
     app.add_middleware(_UnexpectedErrors)
 
 
@@ -114,17 +112,8 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
 
 
 async def _invalid_document(_: Request, error: InvalidDocument) -> Response:
-    return _bad_request(error.errors)
-
-
-async def _invalid_request(_: Request, error: RequestValidationError) -> Response:
-    # The first part of a path is where the value stands: query, path, header or body.
-    return _bad_request(from_pydantic(error.errors(), skip=1))
-
-
-def _bad_request(errors: Sequence[FieldError]) -> Response:
     detail = "the request has mistakes: `errors` names each with its field"
-    return problem(HTTPStatus.BAD_REQUEST, detail, errors)
+    return problem(HTTPStatus.BAD_REQUEST, detail, error.errors)
 
 
 class _UnexpectedErrors:

@@ -30,12 +30,13 @@ class Shape:
     gpus: int = 0
     gpu_type: str = ""  # as Ray names it in the label; empty: any
 
+    @lru_cache(maxsize=1024)  # noqa: B019 (a million tasks have few shapes)
     def key(self) -> str:
         """The shape as text, as the store keeps it."""
         return json.dumps(asdict(self), separators=(",", ":"))
 
     @classmethod
-    @lru_cache(maxsize=1024)  # a million tasks have few shapes
+    @lru_cache(maxsize=1024)
     def from_key(cls, key: str) -> "Shape":
         """The shape that `key` was made of."""
         fields = json.loads(key)

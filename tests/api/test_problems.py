@@ -1,10 +1,9 @@
 import logging
 from collections.abc import AsyncIterator
-from typing import Annotated
 
 import orjson
 import pytest
-from fastapi import APIRouter, FastAPI, HTTPException, Query
+from fastapi import APIRouter, FastAPI, HTTPException
 from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 from starlette.testclient import TestClient
@@ -12,7 +11,6 @@ from starlette.testclient import TestClient
 from raytes.api.invalid import FieldError, InvalidDocument
 from raytes.api.problems import install, problem
 from raytes.models import JsonObject
-from raytes.views import View
 
 
 def application() -> FastAPI:
@@ -27,10 +25,8 @@ def routes() -> APIRouter:
     router = APIRouter()
 
     @router.get("/tasks")
-    async def tasks(
-        view: View = View.MINIMAL, page_size: Annotated[int, Query(ge=1, lt=2048)] = 256
-    ) -> dict[str, str]:
-        return {"view": view, "page_size": str(page_size)}
+    async def tasks() -> str:
+        return "all"
 
     @router.post("/tasks")
     async def create() -> None:
@@ -120,21 +116,6 @@ def test_an_invalid_document_is_400_with_its_mistakes(client: TestClient) -> Non
     assert check(client, "POST", "/tasks", 400)["errors"] == [
         {"field": "executors[0].image", "message": "must not be empty"}
     ]
-
-
-@pytest.mark.parametrize(
-    ("query", "field", "message"),
-    [
-        ("page_size=0", "page_size", "must not be less than 1"),
-        ("page_size=many", "page_size", "must be an integer"),
-        ("view=ALL", "view", "must be 'MINIMAL', 'BASIC' or 'FULL'"),
-    ],
-)
-def test_a_wrong_parameter_is_400_with_its_name(
-    client: TestClient, query: str, field: str, message: str
-) -> None:
-    errors = check(client, "GET", f"/tasks?{query}", 400)["errors"]
-    assert errors == [{"field": field, "message": message}]
 
 
 def test_an_unexpected_error_is_logged_and_its_words_are_not_shown(
