@@ -11,6 +11,7 @@ from ray.exceptions import RayError, RayTaskError
 
 import raytes
 from raytes.api import problems
+from raytes.api.route import Route
 from raytes.config import GB
 from raytes.dispatch.dispatcher import Health, NodeHealth
 from raytes.models import JsonObject
@@ -25,7 +26,7 @@ _OK: Final = "ok"
 
 def health_route(store: Callable[[], StoreClient]) -> APIRouter:
     """The route. `store` is asked at each request: there is none before the start."""
-    router = APIRouter(include_in_schema=False)
+    router = APIRouter(route_class=Route, include_in_schema=False)
 
     @router.get(PATH)
     async def health() -> Response:
