@@ -205,8 +205,9 @@ class Dispatcher:
 
     def _request(self, shape: Shape) -> None:
         runner_id = ids.mint()
+        without = self._lanes.without(shape)
         options = shape.actor_options(
-            serving_node=self._serving_node, disk_declared=self._disk_declared
+            serving_node=self._serving_node, disk_declared=self._disk_declared, without=without
         )
         actor = (
             ray.remote(Runner)
@@ -220,7 +221,7 @@ class Dispatcher:
         )
         lease = Lease(runner_id, actor)
         self._leases[runner_id] = lease
-        self._lanes.asked(runner_id, shape)
+        self._lanes.asked(runner_id, shape, without)
         lease.drive = self._spawn(self._drive(lease, None))
 
     async def _take_up(self, task: Running, reason: str) -> None:

@@ -8,9 +8,14 @@ for resources that other lanes' runners hold, its lane lays a claim to one node:
 lanes' runners there go on for a slice, then give way one by one until the task fits.
 Meanwhile no younger lane asks Ray for a runner on that node, nor for one that fits nowhere,
 so that what is given back can't be snatched away.
+
+On a closed node (one that is ill, or being drained) nothing is begun: runners that are free
+there go, and what no other node can hold waits. A task that failed on a node is wary of it for
+a while, as long as another one could hold it.
 """
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -20,6 +25,11 @@ BOOT_S = 15.0
 """A runner that should fit but hasn't come up for so long is taken to be waiting for
 resources that somebody else on the cluster holds."""
 
+WARY_S = 30.0
+"""So long a task that failed on a node waits rather than run there again."""
+
+_TOLD_AT_ONCE = 100  # tasks of a lane; of a million that wait for a node, the oldest
+
 
 @dataclass(slots=True)
 class Runner:
@@ -28,6 +38,7 @@ class Runner:
     id: str
     shape: Shape
     asked: float  # when Ray was asked for it
+    without: frozenset[str] = frozenset()  # the nodes where it can't be
     node: str | None = None  # None: not up yet
     up: float = 0.0  # when it came up
     idle_since: float | None = None  # None: at a task, or not up yet
@@ -37,6 +48,14 @@ class Runner:
         return self.node is None
 
 
+@dataclass(frozen=True, slots=True)
+class Wariness:
+    """A task keeps away from a node for a while."""
+
+    node: str
+    until: float
+
+
 @dataclass(slots=True)
 class Lane:
     """All that is of one shape."""
@@ -44,8 +63,11 @@ class Lane:
     shape: Shape
     queue: list[str] = field(default_factory=list)  # a heap of ids: the oldest first
     removed: set[str] = field(default_factory=set)  # of the heap, by cancelling
+    wary: dict[str, Wariness] = field(default_factory=dict)  # some of the queued, by id
     runners: dict[str, Runner] = field(default_factory=dict)
     hopeless_since: float | None = None  # since when no node there is could hold the shape
+    stranded_since: float | None = None  # since when only closed nodes could
+    told: set[str] = field(default_factory=set)  # the queued that were told so
 
     def __len__(self) -> int:
         return len(self.queue) - len(self.removed)
@@ -56,10 +78,21 @@ class Lane:
             self.removed.discard(heapq.heappop(self.queue))
         return self.queue[0] if self.queue else None
 
-    def pop(self) -> str | None:
-        """Take the oldest queued task."""
-        head = self.head()
-        return None if head is None else heapq.heappop(self.queue)
+    def pop(self, passed_by: Callable[[str], bool] = lambda task: False) -> str | None:
+        """Take the oldest queued task that isn't to be passed by."""
+        skipped = []
+        while (head := self.head()) is not None and passed_by(head):
+            skipped.append(heapq.heappop(self.queue))
+        if head is not None:
+            heapq.heappop(self.queue)
+            self.wary.pop(head, None)
+        for task in skipped:
+            heapq.heappush(self.queue, task)
+        return head
+
+    def oldest(self, count: int) -> list[str]:
+        """The oldest queued tasks, up to so many."""
+        return heapq.nsmallest(count, (task for task in self.queue if task not in self.removed))
 
     def pending(self) -> list[Runner]:
         return [runner for runner in self.runners.values() if runner.pending]
@@ -107,9 +140,11 @@ class Lanes:
         """The nodes that live now."""
         self._nodes = {node.id: node for node in nodes}
 
-    def enqueue(self, task_id: str, shape: Shape) -> None:
-        """A task waits."""
+    def enqueue(self, task_id: str, shape: Shape, wary_of: str = "") -> None:
+        """A task waits; `wary_of` is the node where the last attempt at it failed."""
         lane = self._lane(shape)
+        if wary_of:
+            lane.wary[task_id] = Wariness(wary_of, self._clock() + WARY_S)
         if task_id in lane.removed:
             lane.removed.discard(task_id)
         else:
@@ -117,11 +152,24 @@ class Lanes:
 
     def remove(self, task_id: str, shape: Shape) -> None:
         """A task waits no more: it was cancelled. It must be queued."""
-        self._lane(shape).removed.add(task_id)
+        lane = self._lane(shape)
+        lane.removed.add(task_id)
+        lane.wary.pop(task_id, None)
 
-    def asked(self, runner_id: str, shape: Shape) -> None:
+    def without(self, shape: Shape) -> frozenset[str]:
+        """The nodes where the next runner that Ray is asked for must not be: those that are
+        closed, and one that a task is wary of and no runner was asked for yet that isn't there.
+        """
+        lane = self._lane(shape)
+        wary = Counter(w.node for task, w in lane.wary.items() if self._is_wary(task, lane, w.node))
+        asked = Counter(node for runner in lane.pending() for node in runner.without)
+        avoided = next((node for node in wary if asked[node] < wary[node]), None)
+        closed = frozenset(node.id for node in self._nodes.values() if node.closed)
+        return closed if avoided is None else closed | {avoided}
+
+    def asked(self, runner_id: str, shape: Shape, without: frozenset[str] = frozenset()) -> None:
         """Ray was asked for a runner."""
-        runner = Runner(runner_id, shape, asked=self._clock())
+        runner = Runner(runner_id, shape, asked=self._clock(), without=without)
         self._runners[runner_id] = self._lane(shape).runners[runner_id] = runner
 
     def up(self, runner_id: str, node: str) -> None:
@@ -145,7 +193,10 @@ class Lanes:
         """A runner is free: the task that it does next, or None if it has to wait."""
         runner = self._runners[runner_id]
         lane = self._lane(runner.shape)
-        task = None if self._must_yield(runner, lane) else lane.pop()
+        if self._is_closed(runner.node) or self._must_yield(runner, lane):
+            task = None
+        else:
+            task = lane.pop(lambda task: self._is_wary(task, lane, runner.node))
         runner.idle_since = None if task is not None else self._clock()
         return task
 
@@ -153,7 +204,8 @@ class Lanes:
 
     def plan(self) -> Plan:
         """What is to be done now; to be asked again after each event and at `deadline`."""
-        free = _Free(self._nodes, self._runners.values())
+        self._forget_wariness()
+        free = _Free(self._open, self._runners.values())
         request: list[Shape] = []
         claim: Claim | None = None
         crowded_out: list[Lane] = []
@@ -161,7 +213,11 @@ class Lanes:
             waiting, unplaced = self._ask(lane, free, request)
             if waiting <= 0:
                 continue
-            could_be = any(node.could_hold(lane.shape) for node in self._nodes.values())
+            could_be = any(node.could_hold(lane.shape) for node in self._open.values())
+            if lane.shape.serving and not could_be:
+                continue  # no other node would help
+            # Those that are only wary of a node have no need of a claim.
+            could_be = could_be and waiting > len(lane.wary)
             if could_be and claim is not None:
                 crowded_out.append(lane)
                 continue
@@ -170,15 +226,16 @@ class Lanes:
             if could_be:
                 claim = self._lay_claim(lane, free)
         self._claim = claim
-        release = [*self._surplus(crowded_out), *self._idle_to_release(free)]
-        released = set(release)
+        released = {
+            *self._surplus(crowded_out), *self._idle_to_release(free), *self._shut_out()
+        }  # fmt: skip
         wake = [
             runner.id
             for lane in self._lanes.values()
-            for runner in lane.idle()[: len(lane)]
+            for runner in self._idle_with_work(lane)[: len(lane)]
             if runner.id not in released and not self._must_yield(runner, lane)
         ]
-        return Plan(release, request, wake)
+        return Plan(sorted(released), request, wake)
 
     def deadline(self) -> float | None:
         """When the next thing falls due that no event announces; None: nothing will."""
@@ -188,6 +245,7 @@ class Lanes:
             if runner.idle_since is not None
         ]
         due += [r.asked + BOOT_S for r in self._runners.values() if r.pending]
+        due += [wary.until for lane in self._lanes.values() for wary in lane.wary.values()]
         return min((moment for moment in due if moment > self._clock()), default=None)
 
     def hopeless(self, grace_s: float) -> list[tuple[Shape, list[str]]]:
@@ -204,11 +262,75 @@ class Lanes:
                 lane.hopeless_since = None
         return found
 
+    def stranded(self, grace_s: float) -> list[tuple[list[str], list[Node]]]:
+        """Tasks that only closed nodes could hold, for longer than `grace_s`, and those nodes.
+        They stay queued, and each is named once as long as that lasts."""
+        found = []
+        for lane in self._lanes.values():
+            able = [node for node in self._nodes.values() if node.could_hold(lane.shape)]
+            if not len(lane) or not able or not all(node.closed for node in able):
+                lane.stranded_since = None
+                lane.told.clear()
+            elif lane.stranded_since is None:
+                lane.stranded_since = self._clock()
+            elif self._clock() - lane.stranded_since >= grace_s:
+                tasks = [one for one in lane.oldest(_TOLD_AT_ONCE) if one not in lane.told]
+                lane.told.update(tasks)
+                if tasks:
+                    found.append((tasks, able))
+        return found
+
     def largest_node(self) -> Node | None:
         """The node with the most CPUs, then memory."""
         return max(self._nodes.values(), key=lambda n: (n.cpus, n.memory), default=None)
 
     # --- the parts of it --------------------------------------------------------------
+
+    @property
+    def _open(self) -> dict[str, Node]:
+        return {node.id: node for node in self._nodes.values() if not node.closed}
+
+    def _is_closed(self, node: str | None) -> bool:
+        # One that isn't known yet is taken to be open.
+        return node in self._nodes and bool(self._nodes[node].closed)
+
+    def _is_wary(self, task: str, lane: Lane, node: str | None) -> bool:
+        """Whether a task is not to be run on a node, because it may hope for another."""
+        wary = lane.wary.get(task)
+        return (
+            wary is not None
+            and wary.node == node
+            and self._clock() < wary.until
+            and any(one.could_hold(lane.shape) for one in self._open.values() if one.id != node)
+        )
+
+    def _forget_wariness(self) -> None:
+        now = self._clock()
+        for lane in self._lanes.values():
+            for task in [task for task, wary in lane.wary.items() if wary.until <= now]:
+                del lane.wary[task]
+
+    def _idle_with_work(self, lane: Lane) -> list[Runner]:
+        """The idle runners of a lane that could take one of its tasks."""
+        return [
+            runner
+            for runner in lane.idle()
+            if not self._is_closed(runner.node)
+            and not (lane.wary and self._all_wary(lane, runner.node))
+        ]
+
+    def _all_wary(self, lane: Lane, node: str | None) -> bool:
+        queued = (task for task in lane.queue if task not in lane.removed)
+        return all(self._is_wary(task, lane, node) for task in queued)
+
+    def _shut_out(self) -> Iterator[str]:
+        """Pending runners that can't be on a node which is open to their lane again."""
+        usable = self._open.keys()
+        for lane in self._lanes.values():
+            avoided = {wary.node for wary in lane.wary.values()}
+            for runner in lane.pending():
+                if runner.without & usable - avoided:
+                    yield runner.id
 
     def _lane(self, shape: Shape) -> Lane:
         return self._lanes.setdefault(shape, Lane(shape))
@@ -229,7 +351,7 @@ class Lanes:
         pending already for which there is no room.
         """
         now = self._clock()
-        waiting, unplaced = len(lane) - len(lane.idle()), 0
+        waiting, unplaced = len(lane) - len(self._idle_with_work(lane)), 0
         for runner in lane.pending():
             if now - runner.asked < BOOT_S and free.reserve(lane.shape):
                 waiting -= 1
@@ -243,7 +365,7 @@ class Lanes:
     def _lay_claim(self, lane: Lane, free: "_Free") -> Claim | None:
         """Claim a node for a lane, the same as before if it can be; None: no other lane can
         help it, because all that it waits for is held by runners of its own."""
-        able = [node.id for node in self._nodes.values() if _could_be_cleared(node, lane)]
+        able = [node.id for node in self._open.values() if _could_be_cleared(node, lane)]
         if not able:
             return None
         if (claim := self._claim) and claim.lane is lane and claim.node in able:
@@ -279,7 +401,9 @@ class Lanes:
             for runner in lane.runners.values():
                 if runner.idle_since is None:
                     continue
-                if claim and self._must_yield(runner, lane) and not free.fulfils(claim):
+                if self._is_closed(runner.node):
+                    yield runner.id
+                elif claim and self._must_yield(runner, lane) and not free.fulfils(claim):
                     free.give_back(runner)
                     yield runner.id
                 elif not len(lane) and now - runner.idle_since >= self._idle_timeout_s:

@@ -1,6 +1,7 @@
 """A resource shape: what a task asks of Ray, as the key of its lane and as actor options."""
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -55,14 +56,20 @@ class Shape:
             selector[GPU_LABEL] = self.gpu_type
         return selector
 
-    def actor_options(self, *, serving_node: str, disk_declared: bool) -> dict[str, Any]:
-        """Options for the Ray actor that holds this shape's resources."""
+    def actor_options(
+        self, *, serving_node: str, disk_declared: bool, without: Collection[str] = ()
+    ) -> dict[str, Any]:
+        """Options for the Ray actor that holds this shape's resources, on none of the nodes
+        `without`."""
         options: dict[str, Any] = {"num_cpus": self.cpus, "memory": self.memory}
         if self.disk_gb and disk_declared:
             options["resources"] = {DISK_RESOURCE: self.disk_gb}
         if self.gpus:
             options["num_gpus"] = self.gpus
-        if selector := self.labels(serving_node):
+        selector = self.labels(serving_node)
+        if without and NODE_LABEL not in selector:
+            selector[NODE_LABEL] = f"!in({','.join(sorted(without))})"
+        if selector:
             options["label_selector"] = selector
         return options
 
@@ -115,6 +122,7 @@ class Node:
     gpu_type: str = ""
     name: str = ""  # its hostname
     address: str = ""
+    closed: str = ""  # why no task is begun there now, in a person's words; empty: it may be
 
     def could_hold(self, shape: Shape) -> bool:
         """Whether the shape fits on this node when nothing else is there."""

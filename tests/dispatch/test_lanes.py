@@ -1,12 +1,13 @@
 """The lanes' policy, on a clock that the tests turn."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raytes.dispatch.lanes import BOOT_S, Lanes, Plan
+from raytes.dispatch.lanes import BOOT_S, WARY_S, Lanes, Plan
 from raytes.dispatch.shape import Node, Shape
 
 SMALL = Shape(cpus=1, memory=1)
@@ -32,6 +33,7 @@ class Cluster:
         self.nodes = {f"node{i}": Node(f"node{i}", count, 1000) for i, count in enumerate(cpus)}
         self.free = {name: node.cpus for name, node in self.nodes.items()}
         self.pending: dict[str, Shape] = {}
+        self.without: dict[str, frozenset[str]] = {}
         self.placed: dict[str, tuple[str, Shape]] = {}
         self.running: dict[str, str] = {}
         self.numbers = itertools.count()
@@ -40,6 +42,11 @@ class Cluster:
     def add(self, shape: Shape, *tasks: str) -> None:
         for task in tasks:
             self.lanes.enqueue(task, shape)
+
+    def close(self, node: str, why: str = "ill") -> None:
+        """Close a node, or open it again with no reason."""
+        self.nodes[node] = replace(self.nodes[node], closed=why)
+        self.lanes.set_nodes(self.nodes.values())
 
     def settle(self) -> Plan:
         """Carry out plans until nothing changes; the last one."""
@@ -50,7 +57,8 @@ class Cluster:
             for shape in plan.request:
                 runner = f"r{next(self.numbers)}"
                 self.pending[runner] = shape
-                self.lanes.asked(runner, shape)
+                self.without[runner] = self.lanes.without(shape)
+                self.lanes.asked(runner, shape, self.without[runner])
             placed = self.place()
             woken = [self.take(runner) for runner in [*plan.wake, *placed]]
             if not (plan.release or plan.request or any(woken)):
@@ -61,7 +69,14 @@ class Cluster:
         """Ray: the first pending runner that fits anywhere, until none does."""
         up = []
         for runner, shape in list(self.pending.items()):
-            node = next((n for n, left in self.free.items() if left >= shape.cpus), None)
+            node = next(
+                (
+                    name
+                    for name, left in self.free.items()
+                    if left >= shape.cpus and name not in self.without[runner]
+                ),
+                None,
+            )
             if node is not None:
                 del self.pending[runner]
                 self.free[node] -= shape.cpus
@@ -329,6 +344,122 @@ def test_a_runner_found_after_a_restart_is_busy_only_if_it_has_a_task(restarted:
         cluster.lanes.busy("old")
     cluster.add(SMALL, "a")
     assert cluster.lanes.plan().wake == ([] if restarted else ["old"])
+
+
+def where(cluster: Cluster, task: str) -> str:
+    [runner] = [runner for runner, one in cluster.running.items() if one == task]
+    return cluster.placed[runner][0]
+
+
+def test_nothing_is_begun_on_a_closed_node() -> None:
+    cluster = Cluster(1, 1)
+    cluster.close("node0")
+    cluster.add(SMALL, "a", "b")
+    cluster.settle()
+    assert tasks_running(cluster) == ["a"]
+    assert where(cluster, "a") == "node1"
+
+
+def test_a_free_runner_on_a_closed_node_takes_nothing_and_goes() -> None:
+    cluster = Cluster(1)
+    cluster.add(SMALL, "a", "b")
+    cluster.settle()
+    cluster.close("node0")
+    cluster.finish("r0")
+    assert not cluster.running
+    assert not cluster.placed
+
+
+def test_a_node_that_is_open_again_is_used_by_those_who_waited() -> None:
+    cluster = Cluster(1)
+    cluster.close("node0")
+    cluster.add(SMALL, "a")
+    cluster.settle()
+    assert cluster.pending
+    cluster.close("node0", why="")
+    cluster.settle()
+    assert tasks_running(cluster) == ["a"]
+
+
+def test_what_only_closed_nodes_could_hold_waits_and_is_told_once() -> None:
+    cluster = Cluster(1, 4)
+    cluster.close("node1", "its disk is full")
+    cluster.add(BIG, "a")
+    cluster.settle()
+    assert cluster.lanes.stranded(5.0) == []
+    cluster.now = 5.0
+    [(tasks, nodes)] = cluster.lanes.stranded(5.0)
+    assert (tasks, [node.closed for node in nodes]) == (["a"], ["its disk is full"])
+    assert cluster.lanes.stranded(5.0) == []
+    assert cluster.lanes.hopeless(0.0) == []
+    cluster.now = 6.0
+    assert cluster.lanes.hopeless(0.0) == []
+
+
+def test_what_only_the_closed_serving_node_could_hold_asks_ray_for_nothing() -> None:
+    cluster = Cluster(1)
+    cluster.nodes["node0"] = replace(cluster.nodes["node0"], serving=True)
+    cluster.close("node0")
+    cluster.add(Shape(cpus=1, memory=1, serving=True), "a")
+    cluster.settle()
+    assert not cluster.pending
+
+
+def test_a_task_that_failed_on_a_node_is_tried_again_on_another() -> None:
+    cluster = Cluster(1, 1)
+    cluster.add(SMALL, "a")
+    cluster.settle()
+    assert where(cluster, "a") == "node0"
+    del cluster.running["r0"]
+    cluster.lanes.enqueue("a", SMALL, wary_of="node0")
+    cluster.take("r0")
+    cluster.settle()
+    assert where(cluster, "a") == "node1"
+
+
+def test_a_runner_passes_by_what_is_wary_of_its_node_and_takes_the_next() -> None:
+    cluster = Cluster(1, 1)
+    cluster.free["node1"] = 0  # another user of the cluster
+    cluster.lanes.enqueue("a", SMALL, wary_of="node0")
+    cluster.add(SMALL, "b", "c")
+    cluster.settle()
+    assert tasks_running(cluster) == ["b"]
+    cluster.finish(next(iter(cluster.running)))
+    assert tasks_running(cluster) == ["c"]
+
+
+@pytest.mark.parametrize("others", [[], ["too small"], ["closed"]])
+def test_a_task_that_failed_is_tried_where_it_was_if_no_other_node_could_hold_it(
+    others: list[str],
+) -> None:
+    cluster = Cluster(2, *(1 if other == "too small" else 2 for other in others))
+    if "closed" in others:
+        cluster.close("node1")
+    cluster.lanes.enqueue("a", BIG, wary_of="node0")
+    cluster.settle()
+    assert where(cluster, "a") == "node0"
+
+
+def test_a_task_is_wary_of_a_node_only_for_a_time() -> None:
+    cluster = Cluster(1, 1)
+    cluster.free["node1"] = 0  # another user of the cluster
+    cluster.lanes.enqueue("a", SMALL, wary_of="node0")
+    cluster.settle()
+    assert not cluster.running
+    assert cluster.lanes.deadline() is not None
+    cluster.now = WARY_S
+    cluster.settle()
+    cluster.settle()
+    assert tasks_running(cluster) == ["a"]
+
+
+def test_a_task_that_waits_for_another_node_keeps_nobody_from_the_one_where_it_failed() -> None:
+    cluster = Cluster(1, 1)
+    cluster.free["node1"] = 0  # another user of the cluster
+    cluster.lanes.enqueue("a", SMALL, wary_of="node0")
+    cluster.add(Shape(cpus=1, memory=2), "b")
+    cluster.settle()
+    assert tasks_running(cluster) == ["b"]
 
 
 @given(

@@ -45,6 +45,17 @@ def test_a_task_that_asks_for_no_gpu_asks_ray_for_none() -> None:
     assert options == {"num_cpus": 1, "memory": 1}
 
 
+def test_nodes_to_keep_away_from_become_a_label_but_not_where_only_one_will_do() -> None:
+    options = Shape(cpus=1, memory=1).actor_options(
+        serving_node="s", disk_declared=False, without={"b", "a"}
+    )
+    assert options["label_selector"] == {"ray.io/node-id": "!in(a,b)"}
+    options = Shape(cpus=1, memory=1, serving=True).actor_options(
+        serving_node="s", disk_declared=False, without={"b", "a"}
+    )
+    assert options["label_selector"] == {"ray.io/node-id": "s"}
+
+
 def test_a_default_for_disk_is_asked_for() -> None:
     settings = Settings(default_disk_gb=5.0)
     assert shape_of(None, settings, serving=False).disk_gb == 5
