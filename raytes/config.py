@@ -194,6 +194,12 @@ class Settings(BaseSettings):
         ge=0,
         description="How much of them a node keeps, in GB of 10^9 bytes; 0: nothing.",
     )
+    node_transfers: int = Field(
+        default=64,
+        ge=1,
+        description="How many files a node moves from and to remote stores at once, for all its "
+        "tasks together; of these one task moves at most 16.",
+    )
     log_tail_bytes: int = Field(
         default=64 * 2**10,
         ge=0,

@@ -14,6 +14,7 @@ from raytes.storage.entries import Entry, Stored
 from raytes.storage.options import StoreOptions
 from raytes.storage.policy import Policy
 from raytes.storage.progress import Progress
+from raytes.storage.slots import Slots
 from raytes.storage.urls import Location
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Storage:
         self._policy = Policy(settings)
         self._cache_dir = settings.cache
         self._cache_bytes = int(settings.cache_size_gb * GB)
+        self._slots = Slots(settings.scratch / "transfers", settings.node_transfers)
         self._remotes: dict[tuple[str, str | None, str], Remote] = {}
         self._remotes_lock = threading.Lock()
 
@@ -173,6 +175,7 @@ class Storage:
                     cache=self._cache(
                         f"{location.scheme} {location.authority} {self._options.identity(section)}"
                     ),
+                    slots=self._slots,
                 )
             return self._remotes[key]
 

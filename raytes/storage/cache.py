@@ -7,17 +7,17 @@ which the next one overwrites.
 """
 
 import asyncio
-import fcntl
 import hashlib
 import os
 import shutil
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 from raytes.storage.local import copy_file
+from raytes.storage.locks import opened_lock, try_lock
 from raytes.storage.objects import Object
 from raytes.storage.progress import Progress
 
@@ -69,8 +69,8 @@ class InputCache:
         """Fetches an entry, or waits for someone else who does, and says which it was."""
         part = entry.with_name(entry.name + PART)
         entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _opened(part) as descriptor:
-            while not _lock(descriptor):  # noqa: ASYNC110 - the kernel tells nobody
+        with opened_lock(part) as descriptor:
+            while not try_lock(descriptor):  # noqa: ASYNC110 - the kernel tells nobody
                 await asyncio.sleep(_LOOK_AT_LOCK)
             if not _is_wanted(descriptor, part, entry):
                 return False
@@ -93,8 +93,8 @@ class InputCache:
         if not self._grown:
             return
         self._grown = False
-        with _opened(self._directory / "trim.lock") as lock:
-            if _lock(lock):  # else someone is at it
+        with opened_lock(self._directory / "trim.lock") as lock:
+            if try_lock(lock):  # else someone is at it
                 self._forget_other_boots()
                 self._remove_unused()
 
@@ -160,23 +160,6 @@ async def _copy(entry: Path, destination: Path) -> None:
         stop.set()
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 def _is_wanted(descriptor: int, part: Path, entry: Path) -> bool:
     """Whether the entry is still to be fetched, by whoever has locked this `.part` file."""
     try:
@@ -191,8 +174,8 @@ def _is_wanted(descriptor: int, part: Path, entry: Path) -> bool:
 
 
 def _remove_abandoned(part: Path) -> None:
-    with suppress(FileNotFoundError), _opened(part) as descriptor:
-        if _lock(descriptor):
+    with suppress(FileNotFoundError), opened_lock(part) as descriptor:
+        if try_lock(descriptor):
             part.unlink()
 
 

@@ -11,7 +11,8 @@ from raytes.storage.cache import InputCache
 from raytes.storage.faults import Fault, Missing
 from raytes.storage.objects import Object, ObjectStore
 from raytes.storage.parallel import in_parallel
-from raytes.storage.progress import Progress
+from raytes.storage.progress import Progress, Transfer
+from raytes.storage.slots import Slots
 from raytes.storage.tree import lay_out
 
 _FILES_AT_ONCE = 16
@@ -24,12 +25,14 @@ class Download:
         self,
         store: ObjectStore,
         cache: InputCache | None,
+        slots: Slots,
         progress: Progress,
         *,
         read_only: bool,
     ) -> None:
         self._store = store
         self._cache = cache
+        self._slots = slots
         self._progress = progress
         self._read_only = read_only
 
@@ -84,16 +87,20 @@ class Download:
         if self._cache is not None and self._cache.takes(found):
             had = await self._cache.provide(
                 found,
-                lambda part: self._store.get(found, part, transfer),
+                lambda part: self._get(found, part, transfer),
                 destination,
                 read_only=self._read_only,
             )
         else:
-            await self._store.get(found, destination, transfer)
+            await self._get(found, destination, transfer)
         if had:
             transfer.skip(max(found.size, 0))
             self._progress.cached += 1
         transfer.done()
+
+    async def _get(self, found: Object, destination: Path, transfer: Transfer) -> None:
+        async with self._slots.one():
+            await self._store.get(found, destination, transfer)
 
 
 def _make_way(destination: Path) -> None:

@@ -15,6 +15,7 @@ from raytes.storage.faults import Fault, Forbidden, fault_of
 from raytes.storage.objects import ObjectStore
 from raytes.storage.parallel import in_parallel
 from raytes.storage.progress import Progress
+from raytes.storage.slots import Slots
 from raytes.storage.urls import Location
 
 _FILES_AT_ONCE = 16
@@ -29,10 +30,12 @@ class Remote:
         *,
         hide: Callable[[str], str],
         cache: InputCache | None,
+        slots: Slots,
     ) -> None:
         """`hide` takes secrets out of a text that is going to be shown."""
         self._connect = connect
         self._cache = cache
+        self._slots = slots
         self._hide = hide
         self._connected: ObjectStore | None = None
         self._connecting = asyncio.Lock()
@@ -56,7 +59,8 @@ class Remote:
             ForbiddenURL: it led to what the service may not touch.
         """
         try:
-            download = Download(await self.store(), self._cache, progress, read_only=read_only)
+            store = await self.store()
+            download = Download(store, self._cache, self._slots, progress, read_only=read_only)
             return await download.fetch(location.path, kind, destination)
         except (Fault, OSError) as error:
             what = f"the input {urls.shown(location.url)} can't be fetched"
@@ -77,7 +81,9 @@ class Remote:
             url = urls.join(location.url, entry.relative)
             try:
                 store = await self.store()
-                size = await _upload(store, entry, location.below(entry.relative).path, progress)
+                async with self._slots.one():
+                    path = location.below(entry.relative).path
+                    size = await _upload(store, entry, path, progress)
             except (Fault, OSError, urls.InvalidURL) as error:
                 what = f"the output {urls.shown(url)} can't be stored"
                 raise self._failed(OutputFailed, what, error) from error

@@ -153,7 +153,7 @@ def test_a_cache_of_no_size_is_no_cache(
 ) -> None:
     s3.put("in", b"x")
     make(cache_size_gb=0).fetch(f"{s3.url}/in", FILE, tmp_path / "in", never, read_only=True)
-    assert not (tmp_path / "state").exists()
+    assert not (tmp_path / "state/cache").exists()
 
 
 def test_a_cancel_leaves_no_part_of_an_entry(
