@@ -106,6 +106,13 @@ class Settings(BaseSettings):
         description="The largest `content` of one input accepted, in bytes of UTF-8.",
     )
 
+    max_queued: int | None = Field(
+        default=None,
+        ge=1,
+        description="How many tasks may wait at once; a client that creates more is answered 429 "
+        "and tries again later. Default: as many as the disk holds.",
+    )
+
     # What a task gets that asks for nothing
     default_cpu_cores: int = Field(default=1, ge=1, description="CPUs.")
     default_ram_gb: float = Field(default=2.0, gt=0, description="Memory, in GB of 10^9 bytes.")

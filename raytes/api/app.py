@@ -18,10 +18,12 @@ from raytes.api.routes import TaskRoutes
 from raytes.config import Settings
 from raytes.parameters import BACKEND_PARAMETERS
 from raytes.storage import Storage
-from raytes.store.client import StoreClient
+from raytes.store.client import QueueFull, StoreClient
 from raytes.store.database import DatabaseUnavailable
 
-_RETRY_AFTER_S = "2"
+_RETRY_AFTER_S = 2
+# Room comes with each task that begins; but many clients may be after it.
+_RETRY_AFTER_QUEUE_FULL_S = 10
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -48,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     app.add_exception_handler(DatabaseUnavailable, _unavailable)
+    app.add_exception_handler(QueueFull, _queue_full)
     app.add_exception_handler(RayError, _store_failed)
     # From the inside out.
     problems.install(app)
@@ -71,9 +74,19 @@ async def _unavailable(_: Request, error: Exception) -> Response:
     return _try_again(str(error))
 
 
-def _try_again(cause: str) -> Response:
+async def _queue_full(_: Request, error: Exception) -> Response:
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    return _try_again(str(error), status, after_s=_RETRY_AFTER_QUEUE_FULL_S)
+
+
+def _try_again(
+    cause: str,
+    status: HTTPStatus = HTTPStatus.SERVICE_UNAVAILABLE,
+    *,
+    after_s: int = _RETRY_AFTER_S,
+) -> Response:
     return problems.problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        f"{cause}: nothing was changed; try again in {_RETRY_AFTER_S} seconds",
-        headers={"Retry-After": _RETRY_AFTER_S},
+        status,
+        f"{cause}: nothing was changed; try again in {after_s} seconds",
+        headers={"Retry-After": str(after_s)},
     )

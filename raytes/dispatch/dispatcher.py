@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -22,6 +22,7 @@ from sqlalchemy import Connection
 from raytes import __version__, ids
 from raytes.attempt import Assignment, Update
 from raytes.config import Settings
+from raytes.dispatch.backlog import WINDOW, Backlog
 from raytes.dispatch.conditions import Conditions
 from raytes.dispatch.lanes import Lanes
 from raytes.dispatch.shape import (
@@ -38,7 +39,7 @@ from raytes.runner.actor import AttemptKey, Runner
 from raytes.runner.condition import Condition, examine, out_of_reach
 from raytes.runner.sweep import sweep
 from raytes.store import changes
-from raytes.store.changes import Ended, Queued, Running
+from raytes.store.changes import Ended, Pool, Queued, Running
 from raytes.store.database import DatabaseUnavailable
 
 T = TypeVar("T")
@@ -112,7 +113,7 @@ class Dispatcher:
         self._nodes: list[Node] = []
         self._conditions = Conditions(self._examine)
         self._leases: dict[str, Lease] = {}
-        self._queued: dict[str, Shape] = {}
+        self._backlog = Backlog()
         self._ended: dict[str, asyncio.Event] = {}
         self._disk_declared = False
         self._replan = asyncio.Event()
@@ -124,7 +125,9 @@ class Dispatcher:
 
     # --- for the store ----------------------------------------------------------------
 
-    async def start(self, queued: list[Queued], running: list[Running], *, restarted: bool) -> None:
+    async def start(
+        self, waiting: list[tuple[Pool, int]], running: list[Running], *, restarted: bool
+    ) -> None:
         """Take up the tasks that aren't finished.
 
         `restarted`: only the store was, so that runners may live on; else whatever ran
@@ -138,25 +141,34 @@ class Dispatcher:
                 await asyncio.to_thread(_kill_named, name)
         for task in running:
             self._spawn(self._take_up(task, "runner_lost" if restarted else "service_stopped"))
-        self.enqueue(queued)
+        self._backlog.begin(waiting)
+        self._refill()
         self._spawn(self._for_ever(self._plan_on_events()))
         self._spawn(self._for_ever(self._watch_nodes()))
         self._spawn(self._for_ever(self._reconcile()))
 
-    def enqueue(self, tasks: list[Queued]) -> None:
+    def reserve(self, tasks: int) -> int | None:
+        """Count tasks that are about to be stored as waiting; for how many of them there is
+        room, None: for all. Those that aren't stored then are `unreserve`d."""
+        most, before = self._settings.max_queued, self._backlog.count
+        self._backlog.count += tasks
+        return None if most is None or before + tasks <= most else max(0, most - before)
+
+    def unreserve(self, tasks: int) -> None:
+        """Tasks that were reserved and aren't stored, or had been before."""
+        self._backlog.count -= tasks
+
+    def enqueue(self, tasks: Iterable[Queued]) -> None:
         """Tasks that wait for a runner. One that is known already is left as it is."""
         at_work = {lease.task[0] for lease in self._leases.values() if lease.task}
-        for task in tasks:
-            if task.id in self._queued or task.id in at_work:
-                continue
-            shape = self._queued[task.id] = Shape.from_key(task.shape)
-            self._lanes.enqueue(task.id, shape)
-        self._replan.set()
+        self._into_lanes(self._backlog.admit(task for task in tasks if task.id not in at_work))
 
     def dequeue(self, task_id: str) -> None:
         """A queued task was cancelled."""
-        if shape := self._queued.pop(task_id, None):
-            self._lanes.remove(task_id, shape)
+        self._backlog.count -= 1
+        if task := self._backlog.release(task_id):
+            self._lanes.remove(task_id, Shape.from_key(task.pool.shape))
+            self._refill()
             self._replan.set()
 
     async def cancel(self, running: Running, patience_s: float) -> None:
@@ -185,7 +197,7 @@ class Dispatcher:
             )
             for node in self._nodes
         )
-        return Health(len(self._queued), tuple(nodes))
+        return Health(self._backlog.count, tuple(nodes))
 
     async def stop(self) -> None:
         """Begin no more tasks, give back those that run, and end all runners."""
@@ -271,10 +283,12 @@ class Dispatcher:
 
     async def _run(self, lease: Lease, task_id: str) -> None:
         """Begin an attempt and see it to its end."""
-        self._queued.pop(task_id, None)
+        self._backlog.release(task_id)
+        self._refill()
         assignment = await self._persist(lambda c: changes.assign(c, task_id, lease.id))
         if assignment is None:  # cancelled just now
             return
+        self._backlog.count -= 1
         lease.task = (task_id, assignment.attempt)
         last = await _answer(lease.actor.run.remote(assignment))
         self._finish(lease, last)
@@ -312,6 +326,7 @@ class Dispatcher:
         if ended is None:
             return
         if ended.state is TesState.QUEUED:
+            self._backlog.count += 1
             self._spawn(self._retry(ended))
         elif waiting := self._ended.get(ended.id):
             waiting.set()
@@ -319,7 +334,7 @@ class Dispatcher:
     async def _retry(self, ended: Ended) -> None:
         if ended.retries:
             await asyncio.sleep(self._settings.retry_delay * 2 ** (ended.retries - 1))
-        self.enqueue([Queued(ended.id, ended.shape)])
+        self.enqueue([Queued(ended.id, ended.pool)])
 
     async def _lost(self, task: Running, reason: str, node: str) -> None:
         """An attempt whose runner is no more: clean up after it, then decide what follows."""
@@ -348,6 +363,20 @@ class Dispatcher:
         self._lanes.gone(lease.id)
         ray.kill(lease.actor)
         self._settled.set()
+        self._replan.set()
+
+    def _refill(self) -> None:
+        """Fetch what comes next for the lanes that may run dry."""
+        for pool, after in self._backlog.low():
+            self._spawn(self._for_ever(self._fetch(pool, after)))
+
+    async def _fetch(self, pool: Pool, after: str) -> None:
+        oldest = partial(changes.oldest, pool=pool, after=after, limit=WINDOW)
+        self._into_lanes(self._backlog.fetched(pool, await self._persist(oldest)))
+
+    def _into_lanes(self, tasks: Iterable[Queued]) -> None:
+        for task in tasks:
+            self._lanes.enqueue(task.id, Shape.from_key(task.pool.shape))
         self._replan.set()
 
     # --- planning ---------------------------------------------------------------------
@@ -444,10 +473,10 @@ class Dispatcher:
             "Ask for less, or add such a node to the cluster."
         )
         for task_id in tasks:
-            self._queued.pop(task_id, None)
-            await self._persist(
-                partial(changes.refuse, task_id=task_id, reason="infeasible", line=line)
-            )
+            self._backlog.release(task_id)
+            refuse = partial(changes.refuse, task_id=task_id, reason="infeasible", line=line)
+            self._backlog.count -= await self._persist(refuse)
+        self._refill()
 
     async def _persist(self, change: Callable[[Connection], T]) -> T:
         """Make a change that must not be lost: again and again until the disk takes it."""

@@ -258,8 +258,8 @@ class Lanes:
             elif lane.hopeless_since is None:
                 lane.hopeless_since = self._clock()
             elif self._clock() - lane.hopeless_since >= grace_s:
+                # Not over yet: there may be more of them than the lane holds at once.
                 found.append((lane.shape, list(iter(lane.pop, None))))
-                lane.hopeless_since = None
         return found
 
     def stranded(self, grace_s: float) -> list[tuple[list[str], list[Node]]]:

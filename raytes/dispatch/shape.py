@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
 
@@ -33,15 +33,21 @@ class Shape:
 
     @lru_cache(maxsize=1024)  # noqa: B019 (a million tasks have few shapes)
     def key(self) -> str:
-        """The shape as text, as the store keeps it."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        """The shape as text, as the store keeps it: short, because an index has it."""
+        default = Shape(cpus=0, memory=0)
+        asked = {
+            field.name: value
+            for field in fields(self)
+            if (value := getattr(self, field.name)) != getattr(default, field.name)
+        }
+        return json.dumps(asked, separators=(",", ":"))
 
     @classmethod
     @lru_cache(maxsize=1024)
     def from_key(cls, key: str) -> "Shape":
         """The shape that `key` was made of."""
-        fields = json.loads(key)
-        return cls(**{**fields, "zones": tuple(fields["zones"])})
+        asked = json.loads(key)
+        return cls(**{**asked, "zones": tuple(asked.get("zones", ()))})
 
     def labels(self, serving_node: str) -> dict[str, str]:
         """The Ray label selector that a node must satisfy."""

@@ -23,7 +23,7 @@ from raytes.config import Settings
 from raytes.dispatch.dispatcher import Dispatcher, Health
 from raytes.models import TesState
 from raytes.store import changes
-from raytes.store.changes import Queued
+from raytes.store.changes import Created, Pool, Queued
 from raytes.store.database import Writer, open_for_writing
 from raytes.store.documents import NewTask
 
@@ -70,12 +70,12 @@ class Store:
             "updated": facts["updated"] if restarted else moment,
         }
         await self._submit(partial(changes.remember, facts=fresh))
-        queued = await self._submit(changes.queued)
+        waiting = await self._submit(changes.waiting)
         running = await self._submit(changes.with_runner)
         self._dispatcher = Dispatcher(
             self._settings, fresh["instance"], NAME, self._identity.node, self._submit
         )
-        await self._dispatcher.start(queued, running, restarted=restarted)
+        await self._dispatcher.start(waiting, running, restarted=restarted)
 
     async def ready(self) -> None:
         """Returns when the store has taken up what it found.
@@ -85,15 +85,27 @@ class Store:
         """
         await self._started
 
-    async def create(self, new: Sequence[NewTask]) -> None:
+    async def create(self, new: Sequence[NewTask]) -> frozenset[str]:
         """Store tasks durably and queue them. One that is there already is left as it is.
+
+        Returns the ids of those that are not stored, because `max_queued` tasks wait.
 
         Raises:
             DatabaseUnavailable: none of them was stored.
         """
         await self._started
-        await self._submit(partial(changes.create, new=new))
-        self._dispatcher.enqueue([Queued(task.id, task.shape) for task in new])
+        created = Created(0, frozenset())
+        room = self._dispatcher.reserve(len(new))
+        try:
+            created = await self._submit(partial(changes.create, new=new, room=room))
+        finally:
+            self._dispatcher.unreserve(len(new) - created.fresh)
+        self._dispatcher.enqueue(
+            Queued(task.id, Pool(task.owner, task.shape))
+            for task in new
+            if task.id not in created.refused
+        )
+        return created.refused
 
     async def report(self, updates: Sequence[Update]) -> None:
         """Record what a runner says of its attempt."""
@@ -109,8 +121,8 @@ class Store:
         found = await self._submit(partial(changes.cancel, task_id=task_id))
         if found is None:
             return False
-        state, running = found
-        if state is TesState.CANCELED:
+        before, running = found
+        if before is TesState.QUEUED:
             self._dispatcher.dequeue(task_id)
         if running is not None:
             await self._dispatcher.cancel(running, _CANCEL_PATIENCE_S)

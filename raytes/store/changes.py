@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, literal_column, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from raytes.attempt import Assignment, Update
@@ -23,11 +23,19 @@ from raytes.store.schema import attempts, documents, service, system_logs, tags,
 
 
 @dataclass(frozen=True, slots=True)
+class Pool:
+    """The tasks of one owner and one shape that wait."""
+
+    owner: str
+    shape: str
+
+
+@dataclass(frozen=True, slots=True)
 class Queued:
     """A task that waits for a runner."""
 
     id: str
-    shape: str
+    pool: Pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +54,16 @@ class Ended:
 
     id: str
     state: TesState  # a final one, or QUEUED: it is tried again
-    shape: str
+    pool: Pool
     retries: int  # used up so far
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """What became of tasks that were to be created."""
+
+    fresh: int  # that were not there before
+    refused: frozenset[str]  # ids of those for which there was no room
 
 
 def now() -> str:
@@ -58,9 +74,16 @@ def now() -> str:
 # --- create ---------------------------------------------------------------------------
 
 
-def create(connection: Connection, new: Sequence[NewTask]) -> None:
-    """Store new tasks, QUEUED. One that is there already is left as it is."""
-    connection.execute(
+def create(connection: Connection, new: Sequence[NewTask], room: int | None = None) -> Created:
+    """Store new tasks, QUEUED. One that is there already is left as it is.
+
+    `room`: how many may be new; None: all. For those that are there it needs none.
+    """
+    refused = frozenset() if room is None else _beyond(connection, new, room)
+    new = [task for task in new if task.id not in refused]
+    if not new:
+        return Created(0, refused)
+    fresh = connection.execute(
         upsert(tasks).on_conflict_do_nothing(),
         [
             {
@@ -75,7 +98,7 @@ def create(connection: Connection, new: Sequence[NewTask]) -> None:
             }
             for task in new
         ],
-    )
+    ).rowcount
     connection.execute(
         upsert(documents).on_conflict_do_nothing(),
         [
@@ -95,6 +118,14 @@ def create(connection: Connection, new: Sequence[NewTask]) -> None:
         if task.warnings and _attempt_of(connection, task.id) == 0:
             _open_log(connection, task.id, 1)
             _warn(connection, task.id, task.warnings)
+    return Created(fresh, refused)
+
+
+def _beyond(connection: Connection, new: Sequence[NewTask], room: int) -> frozenset[str]:
+    """The ids of the tasks for which there is no room."""
+    stored = select(tasks.c.id).where(tasks.c.id.in_([task.id for task in new]))
+    known = frozenset(connection.execute(stored).scalars())
+    return frozenset([task.id for task in new if task.id not in known][room:])
 
 
 # --- attempts -------------------------------------------------------------------------
@@ -164,7 +195,7 @@ def end(connection: Connection, last: Update, settings: Settings) -> Ended | Non
             after, retries = TesState.QUEUED, retries + 1
     _move(connection, last.task_id, last.attempt, after)
     connection.execute(_RETRIES, {"task": last.task_id, "used": retries})
-    return Ended(last.task_id, after, row.shape, retries)
+    return Ended(last.task_id, after, Pool(row.owner, row.shape), retries)
 
 
 _OBITUARIES = {
@@ -201,7 +232,7 @@ def lose(
 
 
 def cancel(connection: Connection, task_id: str) -> tuple[TesState, Running | None] | None:
-    """Cancel a task: its state then, and the attempt whose runner must be told, if any.
+    """Cancel a task: its state before, and the attempt whose runner must be told, if any.
 
     None if there is no such task. A task that has ended stays as it is.
     """
@@ -211,10 +242,9 @@ def cancel(connection: Connection, task_id: str) -> tuple[TesState, Running | No
     state = TesState(row.state)
     if state is TesState.QUEUED:
         _move(connection, task_id, row.attempt, TesState.CANCELED)
-        return TesState.CANCELED, None
-    if state in WITH_RUNNER:
+    elif state in WITH_RUNNER:
         _move(connection, task_id, row.attempt, TesState.CANCELING)
-        return TesState.CANCELING, Running(task_id, row.attempt, row.runner or "", canceling=True)
+        return state, Running(task_id, row.attempt, row.runner or "", canceling=True)
     return state, None
 
 
@@ -246,11 +276,18 @@ def recall(connection: Connection) -> dict[str, str]:
     return {row.key: row.value for row in connection.execute(select(service))}
 
 
-def queued(connection: Connection) -> list[Queued]:
-    """The tasks that wait, the oldest first."""
-    waiting = select(tasks.c.id, tasks.c.shape).where(tasks.c.state == TesState.QUEUED.value)
-    found = connection.execute(waiting.order_by(tasks.c.id))
-    return [Queued(row.id, row.shape) for row in found]
+def waiting(connection: Connection) -> list[tuple[Pool, int]]:
+    """How many tasks of each pool wait."""
+    found = connection.execute(WAITING)
+    return [(Pool(owner, shape), count) for owner, shape, count in found]
+
+
+def oldest(connection: Connection, pool: Pool, after: str, limit: int) -> list[Queued]:
+    """The oldest waiting tasks of a pool whose ids come after `after`, in their order."""
+    found = connection.execute(
+        OLDEST, {"of_owner": pool.owner, "of_shape": pool.shape, "after": after, "most": limit}
+    )
+    return [Queued(id, pool) for id in found.scalars()]
 
 
 def with_runner(connection: Connection) -> list[Running]:
@@ -267,8 +304,34 @@ def with_runner(connection: Connection) -> list[Running]:
 # --- the statements -------------------------------------------------------------------
 
 _CURRENT = select(
-    tasks.c.state, tasks.c.attempt, tasks.c.runner, tasks.c.shape, tasks.c.retries
+    tasks.c.state,
+    tasks.c.attempt,
+    tasks.c.runner,
+    tasks.c.owner,
+    tasks.c.shape,
+    tasks.c.retries,
 ).where(tasks.c.id == bindparam("task"))
+
+# A literal, as in the partial index: for a parameter it would not be used.
+_WAITS = tasks.c.state == literal_column(f"'{TesState.QUEUED.value}'")
+
+WAITING = (
+    select(tasks.c.owner, tasks.c.shape, func.count())
+    .where(_WAITS)
+    .group_by(tasks.c.owner, tasks.c.shape)
+)
+
+OLDEST = (
+    select(tasks.c.id)
+    .where(
+        _WAITS,
+        tasks.c.owner == bindparam("of_owner"),
+        tasks.c.shape == bindparam("of_shape"),
+        tasks.c.id > bindparam("after"),
+    )
+    .order_by(tasks.c.id)
+    .limit(bindparam("most"))
+)
 
 _ATTEMPT = select(tasks.c.attempt).where(tasks.c.id == bindparam("task"))
 

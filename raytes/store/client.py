@@ -7,9 +7,16 @@ import ray
 
 from raytes.config import Settings
 from raytes.dispatch.dispatcher import Health
+from raytes.errors import RaytesError
 from raytes.store.actor import NAME
 from raytes.store.documents import NewTask
 from raytes.store.reader import Reader
+
+
+class QueueFull(RaytesError):
+    """As many tasks wait as may (`max_queued`): try again later."""
+
+    failure_reason = "queue_full"
 
 
 class StoreClient:
@@ -19,7 +26,7 @@ class StoreClient:
         self.reader = Reader(settings.database)
         self._actor: Any = ray.get_actor(NAME, namespace=settings.name)
         self._waiting: list[NewTask] = []
-        self._next: asyncio.Future[None] | None = None
+        self._next: asyncio.Future[frozenset[str]] | None = None
         self._sending = False
 
     async def create(self, task: NewTask) -> None:
@@ -27,6 +34,7 @@ class StoreClient:
 
         Raises:
             DatabaseUnavailable: it was not stored.
+            QueueFull: neither, and for as long as none of those that wait begins.
         """
         if self._next is None:
             self._next = asyncio.get_running_loop().create_future()
@@ -35,7 +43,8 @@ class StoreClient:
         if not self._sending:
             self._sending = True
             self._sender = asyncio.create_task(self._send())
-        await asyncio.shield(stored)
+        if task.id in await asyncio.shield(stored):
+            raise QueueFull("as many tasks wait as this service lets wait")
 
     async def cancel(self, task_id: str) -> bool:
         """Cancel a task; False if there is none of that id."""
@@ -57,10 +66,10 @@ class StoreClient:
                 batch, stored = self._waiting, self._next
                 self._waiting, self._next = [], None
                 try:
-                    await self._actor.create.remote(batch)
+                    refused = await self._actor.create.remote(batch)
                 except Exception as error:
                     stored.set_exception(error)
                 else:
-                    stored.set_result(None)
+                    stored.set_result(refused)
         finally:
             self._sending = False

@@ -7,7 +7,7 @@ runs, each at its own pace.
 
 from sqlalchemy import Column, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
-VERSION = 2
+VERSION = 3
 """Of the schema. A database of an earlier version is brought to this one when it is opened, by
 the steps in `raytes.store.migrations` (which says how one is added); one of a later version is
 refused, not guessed at."""
@@ -32,6 +32,8 @@ tasks = Table(
     Index("tasks_by_id", "owner", "id", "name"),
     Index("tasks_by_state", "owner", "state", "id"),
     Index("tasks_by_name", "owner", "name", "id"),
+    # What the dispatcher fetches from. With the state, or SQLite would look into each row.
+    Index("tasks_waiting", "owner", "shape", "id", "state", sqlite_where=text("state = 'QUEUED'")),
     Index("tasks_with_runner", "runner", sqlite_where=text("runner IS NOT NULL")),
     Index("tasks_by_end", "ended", sqlite_where=text("ended IS NOT NULL")),
     sqlite_with_rowid=False,

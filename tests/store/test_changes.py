@@ -3,6 +3,8 @@ from typing import Any
 
 import orjson
 import pytest
+from sqlalchemy import Select, text
+from sqlalchemy.dialects import sqlite
 
 from raytes.attempt import Tails, Update
 from raytes.config import Settings
@@ -58,6 +60,48 @@ def test_creating_a_task_again_changes_nothing(database: Database) -> None:
     assign(database, new.id)
     database.change(lambda c: changes.create(c, [new]))
     assert shown(database, new.id)["state"] == "INITIALIZING"
+
+
+def test_tasks_for_which_there_is_no_room_are_refused_and_not_stored(database: Database) -> None:
+    stored, first, second = (new_task(minimal_task()) for _ in range(3))
+    everything = [stored, first, second]
+    assert database.change(lambda c: changes.create(c, [stored], room=1)).fresh == 1
+    # What is there already takes no room, however often it comes.
+    created = database.change(lambda c: changes.create(c, everything, room=1))
+    assert created == changes.Created(1, frozenset([second.id]))
+    created = database.change(lambda c: changes.create(c, everything, room=0))
+    assert created == changes.Created(0, frozenset([second.id]))
+    assert database.reader.get(second.id, View.MINIMAL) is None
+    assert database.change(lambda c: changes.create(c, everything)).fresh == 1
+
+
+def test_the_waiting_tasks_of_a_pool_are_found_in_the_order_of_their_age(
+    database: Database,
+) -> None:
+    ids = []
+    for shape in ("a", "b", "a", "a"):
+        new = replace(new_task(minimal_task()), shape=shape)
+        database.change(lambda c, n=new: changes.create(c, [n]))
+        ids.append(new.id)
+    pool = changes.Pool("", "a")
+
+    def oldest(after: str) -> list[str]:
+        found = database.change(lambda c: changes.oldest(c, pool, after, 2))
+        return [task.id for task in found]
+
+    assert oldest("") == [ids[0], ids[2]]
+    assert oldest(ids[2]) == [ids[3]]
+    assign(database, ids[0])
+    assert oldest("") == [ids[2], ids[3]]
+
+
+@pytest.mark.parametrize("statement", [changes.WAITING, changes.OLDEST], ids=["count", "oldest"])
+def test_the_queue_is_read_from_an_index_alone(database: Database, statement: Select[Any]) -> None:
+    compiled = statement.compile(dialect=sqlite.dialect(paramstyle="named"))
+    explained = text(f"EXPLAIN QUERY PLAN {compiled}")
+    plan = str(database.change(lambda c: c.execute(explained, compiled.params).all()))
+    assert "COVERING INDEX tasks_waiting" in plan
+    assert "TEMP B-TREE" not in plan
 
 
 def test_the_first_attempt_goes_on_in_the_log_that_a_warning_opened(database: Database) -> None:
@@ -196,7 +240,8 @@ def test_an_attempt_that_was_given_back_costs_no_retry(database: Database) -> No
 
 def test_a_queued_task_is_cancelled_at_once(database: Database) -> None:
     task = database.create()
-    assert database.change(lambda c: changes.cancel(c, task)) == (TesState.CANCELED, None)
+    assert database.change(lambda c: changes.cancel(c, task)) == (TesState.QUEUED, None)
+    assert shown(database, task)["state"] == "CANCELED"
     assert database.change(lambda c: changes.assign(c, task, "r")) is None
 
 
@@ -207,9 +252,10 @@ def test_a_cancelled_task_is_canceled_whatever_its_runner_says(
     task = database.create()
     assign(database, task, "the runner")
     assert database.change(lambda c: changes.cancel(c, task)) == (
-        TesState.CANCELING,
+        TesState.INITIALIZING,
         changes.Running(task, 1, "the runner", canceling=True),
     )
+    assert shown(database, task)["state"] == "CANCELING"
     record(database, update(task, state=TesState.RUNNING))
     assert shown(database, task)["state"] == "CANCELING"
     ended = end(database, update(task, seq=2, state=last, retry=True))
@@ -261,7 +307,11 @@ def test_what_is_unfinished_is_found_after_a_restart(database: Database) -> None
         assign(database, task, f"runner of {task}")
     database.change(lambda c: changes.cancel(c, canceling))
     end(database, update(done, state=TesState.COMPLETE))
-    assert database.change(changes.queued) == [changes.Queued(queued, "a shape")]
+    pool = changes.Pool("", "a shape")
+    assert database.change(changes.waiting) == [(pool, 1)]
+    assert database.change(lambda c: changes.oldest(c, pool, "", 9)) == [
+        changes.Queued(queued, pool)
+    ]
     assert sorted(database.change(changes.with_runner), key=lambda task: task.id) == [
         changes.Running(running, 1, f"runner of {running}"),
         changes.Running(canceling, 1, f"runner of {canceling}", canceling=True),
@@ -280,7 +330,7 @@ def test_a_change_that_fails_takes_none_of_its_batch_with_it(database: Database)
     failing = database.writer.submit(fail)
     with pytest.raises(RuntimeError, match="a mistake"):
         failing.result()
-    assert [future.result() for future in futures] == [None, None]
+    assert [future.result().fresh for future in futures] == [1, 1]
     assert shown(database, good.id)["state"] == "QUEUED"
 
 
