@@ -8,8 +8,9 @@ cancelled, and don't notice that an object was replaced between two ranges.
 import asyncio
 import mimetypes
 import os
-from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from botocore.exceptions import (
 )
 from s3fs import S3FileSystem
 
-from raytes.storage import faults
+from raytes.storage import faults, ranges
 from raytes.storage.faults import Fault, Missing
 from raytes.storage.objects import Object
 from raytes.storage.parallel import in_parallel
@@ -33,22 +34,15 @@ from raytes.storage.progress import Transfer
 from raytes.storage.retry import retrying
 from raytes.storage.urls import shown
 
-_RANGE = 8 * 2**20
-"""Bytes asked for at once; a larger object is fetched in several requests at the same time."""
-
 _PART = 8 * 2**20
 """Bytes of one part of an upload (S3 wants 5 MiB or more), and of the largest in one piece."""
 
 _MOST_PARTS = 10_000  # of one upload; S3's limit
 
-_RANGES_AT_ONCE = 8
 _BODIES_AT_ONCE = 4
 """Bodies of more than `_SMALL` bytes in memory at once, of all files that are uploaded."""
 
 _SMALL = 2**20
-
-_PIECE = 2**20
-"""Bytes written to disk at once."""
 
 _CONNECTIONS = 32
 
@@ -105,15 +99,8 @@ class S3Store:
         return found
 
     async def get(self, found: Object, destination: Path, transfer: Transfer) -> None:
-        with destination.open("wb") as file:
-            file.truncate(found.size)
-            starts = range(0, found.size, _RANGE)
-
-            async def fetch(start: int) -> None:
-                end = min(start + _RANGE, found.size)
-                await self._get_range(found, start, end, file.fileno(), transfer)
-
-            await in_parallel(starts, fetch, limit=min(_RANGES_AT_ONCE, len(starts)))
+        open_range = partial(self._opened, found)
+        await ranges.get_ranges(found, destination, transfer, open_range, _fault_of)
 
     async def put(self, source: Path, path: str, transfer: Transfer) -> None:
         bucket, key = _split(path)
@@ -135,30 +122,19 @@ class S3Store:
         if key.rstrip("/"):
             await self._call("put_object", Bucket=bucket, Key=f"{key.rstrip('/')}/", Body=b"")
 
-    async def _get_range(
-        self, found: Object, start: int, end: int, file: int, transfer: Transfer
-    ) -> None:
+    @asynccontextmanager
+    async def _opened(
+        self, found: Object, start: int, end: int
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
         bucket, key = _split(found.path)
-        # Another attempt goes on where the one before it was cut off.
-        position = start
-
-        async def attempt() -> None:
-            nonlocal position
-            wanted: dict[str, Any] = {"Range": f"bytes={position}-{end - 1}"}
-            if found.version:
-                wanted["IfMatch"] = found.version
-            answer = await self._filesystem._call_s3("get_object", Bucket=bucket, Key=key, **wanted)
-            async with answer["Body"] as body:
-                if answer["ContentLength"] != end - position:
-                    raise Fault("the store sent another range of bytes than it was asked for")
-                while piece := await body.read(_PIECE):
-                    os.pwrite(file, piece, position)
-                    position += len(piece)
-                    transfer.moved(len(piece))
-            if position != end:
-                raise Fault(f"the store's answer ended {end - position} bytes early", passing=True)
-
-        await retrying(attempt, _fault_of)
+        wanted: dict[str, Any] = {"Range": f"bytes={start}-{end - 1}"}
+        if found.version:
+            wanted["IfMatch"] = found.version
+        answer = await self._filesystem._call_s3("get_object", Bucket=bucket, Key=key, **wanted)
+        async with answer["Body"] as body:
+            if answer["ContentLength"] != end - start:
+                raise Fault("the store sent another range of bytes than it was asked for")
+            yield _pieces(body)
 
     async def _put_parts(
         self, source: Path, size: int, described: dict[str, str], transfer: Transfer
@@ -221,6 +197,11 @@ class S3Store:
             return answer
 
         return await retrying(attempt, _fault_of)
+
+
+async def _pieces(body: Any) -> AsyncIterator[bytes]:
+    while piece := await body.read(ranges.PIECE):
+        yield piece
 
 
 def _split(path: str) -> tuple[str, str]:

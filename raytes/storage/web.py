@@ -4,7 +4,10 @@ import asyncio
 import contextlib
 import socket
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -15,7 +18,7 @@ from fsspec.implementations.http import HTTPFileSystem
 from yarl import URL
 
 from raytes.errors import ForbiddenURL
-from raytes.storage import urls
+from raytes.storage import ranges, urls
 from raytes.storage.faults import Fault, Forbidden, Missing, fault_of, of_status
 from raytes.storage.hosts import refusal_of_address
 from raytes.storage.objects import Object, check_size
@@ -28,9 +31,17 @@ _UNKNOWN = -1
 
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
 _MOST_REDIRECTS = 10
-_PIECE = 2**20  # bytes written at once
+_PIECE = ranges.PIECE
 _LARGEST_DOCUMENT = 64 * 2**20  # bytes
+_NONE: Mapping[str, str] = {}
 _AS_IT_IS = {"Accept-Encoding": "identity"}  # the bytes of the file, not a compression of them
+
+
+@dataclass(frozen=True, slots=True)
+class WebObject(Object):
+    """What a server tells of a file."""
+
+    in_ranges: bool = False  # it can be asked for parts of it, and tells its versions apart
 
 
 class WebStore:
@@ -55,7 +66,9 @@ class WebStore:
                 if not answer.ok or size is None:
                     # Some servers, and URLs that were signed for GET, know no HEAD.
                     return Object(path, _UNKNOWN, None)
-                return Object(path, size, _version(answer))
+                version = _version(answer)
+                in_ranges = version is not None and answer.headers.get("Accept-Ranges") == "bytes"
+                return WebObject(path, size, version, in_ranges)
 
         return await retrying(attempt, fault_of)
 
@@ -63,13 +76,18 @@ class WebStore:
         return []
 
     async def get(self, found: Object, destination: Path, transfer: Transfer) -> None:
+        if isinstance(found, WebObject) and found.in_ranges and found.size > ranges.SIZE:
+            open_range = partial(self._opened, found)
+            with contextlib.suppress(_NoSuchRange):
+                await ranges.get_ranges(found, destination, transfer, open_range, fault_of)
+                return
+
         async def attempt() -> None:
             transfer.restart()
             async with self._asked("GET", found.path) as answer:
                 if not answer.ok:
                     raise _refusal(answer)
-                if _was_replaced(found.version, _version(answer)):
-                    raise Fault("it was replaced while it was being read", elsewhere=True)
+                _check_version(found, answer)
                 length = answer.content_length
                 with destination.open("wb") as file:
                     async for piece in answer.content.iter_chunked(_PIECE):
@@ -108,12 +126,32 @@ class WebStore:
         """Nothing: the web has no directories."""
 
     @contextlib.asynccontextmanager
+    async def _opened(
+        self, found: Object, start: int, end: int
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        headers = {"Range": f"bytes={start}-{end - 1}", "If-Range": found.version or ""}
+        async with self._asked("GET", found.path, headers=headers) as answer:
+            if answer.status in {HTTPStatus.OK, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE}:
+                raise _NoSuchRange  # and the whole of it will tell which
+            if not answer.ok:
+                raise _refusal(answer)
+            _check_version(found, answer)
+            told = answer.headers.get("Content-Range", "")
+            if told != f"bytes {start}-{end - 1}/{found.size}":
+                raise Fault("the store sent another range of bytes than it was asked for")
+            yield answer.content.iter_chunked(_PIECE)
+
+    @contextlib.asynccontextmanager
     async def _asked(
-        self, method: str, url: str, upload: "_Upload | None" = None
+        self,
+        method: str,
+        url: str,
+        upload: "_Upload | None" = None,
+        headers: Mapping[str, str] = _NONE,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The answer, after redirects: each is judged like a URL that a task wrote itself."""
         for _ in range(_MOST_REDIRECTS):
-            async with self._hop(method, url, upload) as answer:
+            async with self._hop(method, url, upload, headers) as answer:
                 if answer.status not in {301, 302, 303, 307, 308}:
                     yield answer
                     return
@@ -124,13 +162,13 @@ class WebStore:
 
     @contextlib.asynccontextmanager
     async def _hop(
-        self, method: str, url: str, upload: "_Upload | None"
+        self, method: str, url: str, upload: "_Upload | None", headers: Mapping[str, str]
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         self._judge(url)
         # Credentials of a section don't follow a redirect that leaves it.
         own = self._section is not None and urls.longest_prefix(url, [self._section]) is not None
         options = dict(self._request) if own else {}
-        options["headers"] = _AS_IT_IS | options.get("headers", {})
+        options["headers"] = {**_AS_IT_IS, **options.get("headers", {}), **headers}
         if upload is not None:
             options["headers"] |= upload.headers
         session = self._session(own, guarded=not self._policy.is_granted(url))
@@ -167,6 +205,13 @@ class WebStore:
             weakref.finalize(self, HTTPFileSystem.close_session, get_loop(), session)
             self._sessions[own, guarded] = session
         return session
+
+
+class _NoSuchRange(Fault):
+    """A server knows no ranges after all, or has another version of the object by now."""
+
+    def __init__(self) -> None:
+        super().__init__("the store has no such range of bytes")
 
 
 class _Upload:
@@ -208,6 +253,11 @@ def _version(answer: aiohttp.ClientResponse) -> str | None:
     """A strong ETag, or the time of the last change; weak ETags promise no equal bytes."""
     tag = answer.headers.get("ETag", "")
     return tag if tag.startswith('"') else answer.headers.get("Last-Modified")
+
+
+def _check_version(found: Object, answer: aiohttp.ClientResponse) -> None:
+    if _was_replaced(found.version, _version(answer)):
+        raise Fault("it was replaced while it was being read", elsewhere=True)
 
 
 def _was_replaced(before: str | None, now: str | None) -> bool:

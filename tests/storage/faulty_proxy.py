@@ -35,6 +35,7 @@ class FaultyProxy(ThreadingHTTPServer):
         self.headers: list[Message] = []
         self.hanging = threading.Event()
         self.released = threading.Event()
+        self.knows_ranges = False  # of the files that are its own
         self.meeting: threading.Barrier | None = None  # where each GET waits for others
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -63,8 +64,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.requests.append(f"{self.command} {self.path}")
         self.server.headers.append(self.headers)
-        if self.command == "GET" and self.server.meeting:
-            self.server.meeting.wait(30)
+        if self.command == "GET" and (meeting := self.server.meeting):
+            meeting.wait(30)
         fault = self.server.faults.popleft() if self.server.faults else None
         match fault:
             case int():
@@ -107,11 +108,19 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(404, [], b"")
         else:
             data = self.server.files[path]
-            tag = ("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
+            tag = f'"{hashlib.sha256(data).hexdigest()}"'
+            headers = [("ETag", tag)]
+            if self.server.knows_ranges:
+                headers.append(("Accept-Ranges", "bytes"))
             if self.command == "HEAD":
-                self._answer(200, [tag, ("Content-Length", str(len(data)))], None)
+                self._answer(200, [*headers, ("Content-Length", str(len(data)))], None)
+            elif self.server.knows_ranges and self.headers["If-Range"] == tag:
+                first, last = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
+                part = data[first : last + 1]
+                headers.append(("Content-Range", f"bytes {first}-{last}/{len(data)}"))
+                self._answer(206, headers, part, truncated=truncated)
             else:
-                self._answer(200, [tag], data, truncated=truncated)
+                self._answer(200, headers, data, truncated=truncated)
 
     def _answer(
         self,

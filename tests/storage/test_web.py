@@ -9,7 +9,7 @@ import pytest
 
 from raytes.errors import ForbiddenURL, InputFailed, OutputFailed
 from raytes.models import TesFileType
-from raytes.storage import Entry, Storage, retry, web
+from raytes.storage import Entry, Progress, Storage, ranges, retry, web
 
 from .faulty_proxy import FaultyProxy, faulty_proxy
 
@@ -105,6 +105,71 @@ def test_a_download_gets_over_a_passing_fault(
     storage.fetch(f"{url}/in", FILE, tmp_path / "in", never)
     assert (tmp_path / "in").read_bytes() == b"x" * 1000
     assert not server.faults
+
+
+@pytest.fixture
+def ranged(server: FaultyProxy) -> FaultyProxy:
+    """The server when it knows ranges and has a file of three of them."""
+    server.knows_ranges = True
+    server.files["/lab/in"] = os.urandom(2 * ranges.SIZE + 5)
+    return server
+
+
+def ranges_of(server: FaultyProxy) -> list[str | None]:
+    """The ranges that were asked for; None: a whole file."""
+    requests = zip(server.requests, server.headers, strict=True)
+    return [headers["Range"] for request, headers in requests if request.startswith("GET")]
+
+
+def test_a_large_file_is_fetched_in_ranges_at_once(
+    storage: Storage, url: str, ranged: FaultyProxy, tmp_path: Path, never: threading.Event
+) -> None:
+    ranged.meeting = threading.Barrier(3)
+    storage.fetch(f"{url}/in", FILE, tmp_path / "in", never)
+    assert (tmp_path / "in").read_bytes() == ranged.files["/lab/in"]
+    assert None not in ranges_of(ranged)
+
+
+@pytest.mark.parametrize("fault", [503, "reset", "truncate"])
+def test_a_range_gets_over_a_passing_fault_and_goes_on_where_it_was(
+    storage: Storage,
+    url: str,
+    ranged: FaultyProxy,
+    tmp_path: Path,
+    never: threading.Event,
+    fault: int | str,
+) -> None:
+    ranged.faults.extend(["pass", fault, fault])
+    progress = Progress()
+    storage.fetch(f"{url}/in", FILE, tmp_path / "in", never, progress=progress)
+    assert (tmp_path / "in").read_bytes() == ranged.files["/lab/in"]
+    assert progress.moved == len(ranged.files["/lab/in"])
+    assert not ranged.faults
+
+
+def test_a_server_that_answers_with_the_whole_file_is_believed(
+    storage: Storage, url: str, ranged: FaultyProxy, tmp_path: Path, never: threading.Event
+) -> None:
+    def forget() -> None:
+        ranged.meeting = None
+        ranged.knows_ranges = False
+
+    ranged.meeting = threading.Barrier(3, forget)
+    storage.fetch(f"{url}/in", FILE, tmp_path / "in", never)
+    assert (tmp_path / "in").read_bytes() == ranged.files["/lab/in"]
+
+
+def test_a_large_file_that_is_replaced_meanwhile_is_not_mixed(
+    storage: Storage, url: str, ranged: FaultyProxy, tmp_path: Path, never: threading.Event
+) -> None:
+    def replace() -> None:
+        ranged.meeting = None
+        ranged.files["/lab/in"] = os.urandom(2 * ranges.SIZE + 5)
+
+    ranged.meeting = threading.Barrier(3, replace)
+    with pytest.raises(InputFailed, match="replaced") as failed:
+        storage.fetch(f"{url}/in", FILE, tmp_path / "in", never)
+    assert failed.value.transient
 
 
 def test_a_refused_upload_fails_with_the_status(
