@@ -25,6 +25,7 @@ from raytes.config import Settings
 from raytes.models import TesFileType, TesState
 from raytes.storage import Entry, Storage
 from tests.storage.faulty_proxy import faulty_proxy
+from tests.storage.publishing import publish
 from tests.storage.seaweedfs import KEY, SECRET, seaweedfs
 
 FILE, DIRECTORY = TesFileType.FILE, TesFileType.DIRECTORY
@@ -63,8 +64,8 @@ class Clients:
     def large_out(self, source: Path) -> dict[str, Work]:
         """Ways to store one file."""
         return {
-            "raytes": lambda: self._storage.publish(
-                [Entry("", source)], f"s3://{_BUCKET}/out-raytes", FILE, _NEVER
+            "raytes": lambda: publish(
+                self._storage, [Entry("", source)], f"s3://{_BUCKET}/out-raytes", _NEVER
             ),
             "boto3": lambda: self._boto3.upload_file(str(source), _BUCKET, "out-boto3"),
             "s3fs": lambda: self._s3fs.put_file(str(source), f"{_BUCKET}/out-s3fs"),
@@ -84,8 +85,8 @@ class Clients:
         """Ways to store a directory."""
         entries = [Entry(path.name, path) for path in sorted(source.iterdir())]
         return {
-            "raytes": lambda: self._storage.publish(
-                entries, f"s3://{_BUCKET}/many-raytes", DIRECTORY, _NEVER
+            "raytes": lambda: publish(
+                self._storage, entries, f"s3://{_BUCKET}/many-raytes", _NEVER
             ),
             "s3fs": lambda: self._s3fs.put(f"{source}/", f"{_BUCKET}/many-s3fs/", recursive=True),
         }
@@ -184,6 +185,7 @@ from pathlib import Path
 from raytes.config import Settings
 from raytes.models import TesFileType
 from raytes.storage import Entry, Storage
+from tests.storage.publishing import publish
 
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -195,11 +197,11 @@ storage = Storage(Settings(state_dir=directory + "/state", storage={"s3://": opt
 never, file = threading.Event(), TesFileType.FILE
 tiny = Path(directory, "tiny")
 tiny.write_bytes(b"x")
-storage.publish([Entry("", tiny)], "s3://measures/tiny", file, never)
+publish(storage, [Entry("", tiny)], "s3://measures/tiny", never)
 idle = peak()
 large = Path(directory, "moved")
 storage.fetch("s3://measures/out-boto3", file, large, never, read_only=True)
-storage.publish([Entry("", large)], "s3://measures/moved", file, never)
+publish(storage, [Entry("", large)], "s3://measures/moved", never)
 print(peak() - idle)
 """
 

@@ -12,6 +12,14 @@ from raytes.models import TesFileType, TesState, TesTask, TesTaskLog
 
 
 @dataclass(frozen=True, slots=True)
+class Receipt:
+    """What takes back something that an attempt has staged, though its runner may be gone."""
+
+    url: str  # what it was to become; of a file:// output, the directory that it lies in
+    token: str  # the other store's own name for it
+
+
+@dataclass(frozen=True, slots=True)
 class Assignment:
     """One attempt at one task, as the store gives it to a runner."""
 
@@ -19,6 +27,7 @@ class Assignment:
     attempt: int  # 1 for the first
     task: TesTask  # as it was submitted, `content` of the inputs included
     queue_seconds: float = 0.0  # that it waited: since it was created, or its last attempt ended
+    receipts: tuple[Receipt, ...] = ()  # of earlier attempts, which may still try to use them
 
 
 @dataclass(frozen=True, slots=True)

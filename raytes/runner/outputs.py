@@ -3,16 +3,18 @@
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from raytes.errors import InvalidMounts, MissingOutput
 from raytes.models import TesFileType, TesOutput, TesOutputFileLog
 from raytes.runner.beneath import Namespace, Outside
 from raytes.runner.mounts import normal
 from raytes.runner.wildcards import has_wildcards, literal, matches
-from raytes.storage import Entry, Progress, Storage
+from raytes.storage import Authority, Entry, Output, Progress, Storage, Stored
 from raytes.storage.local import copy_in
 
 
@@ -52,31 +54,84 @@ def find_output(
     return FoundOutput(TesFileType.DIRECTORY, entries, paths)
 
 
-def store_output(
-    output: TesOutput,
-    found: FoundOutput,
-    storage: Storage,
-    scratch: Path,
-    stop: threading.Event,
-    say: Callable[[str], None],
-) -> list[TesOutputFileLog]:
-    """Store the files of an output; returns its log entries. What takes long is said to `say`.
+@dataclass(frozen=True, slots=True)
+class _Staged:
+    """An output that waits for its commit."""
 
-    Raises:
-        OutputFailed: a file can't be stored.
-        ForbiddenURL: the URL is not one that the service may write.
-        Canceled: `stop` was set.
+    index: int
+    found: FoundOutput
+    output: Output
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOutput:
+    """An output that is at its URL."""
+
+    index: int
+    type: TesFileType
+    files: list[TesOutputFileLog]
+
+
+class StageOut:
+    """The outputs of a task on their way out: all are staged, unseen, before one is committed.
+
+    At the end of the `with` block what wasn't committed is removed. What takes long is said
+    to `say`.
     """
-    entries = [_ours(entry, scratch, stop) for entry in found.entries]
-    progress = Progress(f"the output {output.path}", say)
-    stored = storage.publish(entries, output.url, found.type, stop, progress=progress)
-    progress.end()
-    return [
-        TesOutputFileLog(
-            url=one.url, path=found.paths[one.relative], size_bytes=str(one.size_bytes)
-        )
-        for one in stored
-    ]
+
+    def __init__(
+        self,
+        storage: Storage,
+        authority: Authority,
+        scratch: Path,
+        stop: threading.Event,
+        say: Callable[[str], None],
+    ) -> None:
+        self._storage = storage
+        self._authority = authority
+        self._scratch = scratch
+        self._stop = stop
+        self._say = say
+        self._begun = ExitStack()
+        self._staged: list[_Staged] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._begun.close()
+
+    def stage(self, index: int, output: TesOutput, found: FoundOutput) -> None:
+        """Stage the files of the output of this index.
+
+        Raises:
+            OutputFailed: a file can't be stored.
+            ForbiddenURL: the URL is not one that the service may write.
+            Canceled: `stop` was set.
+        """
+        entries = [_ours(entry, self._scratch, self._stop) for entry in found.entries]
+        progress = Progress(f"the output {output.path}", self._say)
+        sizes = [os.stat(entry.source).st_size for entry in entries if entry.source]
+        progress.expect(len(sizes), sum(sizes))
+        going = self._storage.output(output.url, self._authority, progress)
+        self._begun.callback(going.discard)
+        going.stage(entries, self._stop)
+        self._staged.append(_Staged(index, found, going, progress))
+
+    def commit(self) -> Iterator[StoredOutput]:
+        """Have the outputs appear, one after the other, if the attempt still counts.
+
+        Raises:
+            OutputFailed, ForbiddenURL: one can't be stored; those before it are.
+            Canceled: `stop` was set, or the attempt counts no more.
+        """
+        if self._staged:
+            self._authority.ask([])
+        for one in self._staged:
+            stored = one.output.commit(self._stop)
+            one.progress.end()
+            yield StoredOutput(one.index, one.found.type, _log(stored, one.found.paths))
 
 
 class _Walk:
@@ -174,6 +229,13 @@ def _relative(
         entries.append(Entry(relative, host))
         paths[relative] = path
     return entries, paths
+
+
+def _log(stored: Sequence[Stored], paths: Mapping[str, str]) -> list[TesOutputFileLog]:
+    return [
+        TesOutputFileLog(url=one.url, path=paths[one.relative], size_bytes=str(one.size_bytes))
+        for one in stored
+    ]
 
 
 def _ours(entry: Entry, scratch: Path, stop: threading.Event) -> Entry:

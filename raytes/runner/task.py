@@ -24,14 +24,14 @@ from raytes.runner.image_files import ImageFiles, InImageOutputs
 from raytes.runner.images import require_image
 from raytes.runner.inputs import bytes_of_inputs, find_originals, make_directories, stage_in
 from raytes.runner.mounts import Bind, MountPlan, Original, plan_mounts
-from raytes.runner.outputs import find_output, store_output
+from raytes.runner.outputs import StageOut, StoredOutput, find_output
 from raytes.runner.owner import lock_of, owned_directory
 from raytes.runner.podman import Engine, Image
 from raytes.runner.report import Report, Send
 from raytes.runner.service import PodmanService
 from raytes.runner.stdio import open_streams, written_streams
 from raytes.runner.sweep import instance_directory, remove_tree, unshare
-from raytes.storage import Storage
+from raytes.storage import Authority, Storage
 from raytes.storage.progress import in_words
 
 _SIGNAL_BASE: Final = 128  # an exit code above it is a signal's number on top
@@ -108,6 +108,9 @@ class _Attempt:
         self._report = report
         self._control = control
         self._scratch = scratch
+        self._authority = Authority(
+            assignment.task_id, assignment.attempt, lambda receipts: control.check()
+        )
         self._choices = choices_of(self._task.resources, node.settings)
         self._engine: Engine = node.podman.engine()
         self._enforcement: Enforcement = node.podman.enforcement()
@@ -264,38 +267,52 @@ class _Attempt:
         return ExecutorFailed(words)
 
     def _stage_out(self, visible: Sequence[Bind], failure: RaytesError | None) -> None:
+        """Stage all outputs, then have them appear, if this attempt still counts by then."""
         self._control.check()
         _make_readable(self._scratch)
-        namespace = Namespace(visible)
-        stored = 0  # bytes
+        storage, stop = self._node.storage, self._control.stop
+        with StageOut(
+            storage, self._authority, self._scratch, stop, self._report.line
+        ) as stage_out:
+            fault = self._stage_outputs(stage_out, Namespace(visible), failure)
+            size = 0  # bytes
+            for stored in stage_out.commit():
+                self._report.output(stored.index, stored.type, stored.files)
+                size += self._say_stored(stored)
+        self._report.metadata(bytes_out=str(size))
+        if fault is not None:
+            raise fault
+
+    def _stage_outputs(
+        self, stage_out: StageOut, namespace: Namespace, failure: RaytesError | None
+    ) -> SystemFault | None:
+        """Stage what there is; returns what ends the task, without keeping the rest from it."""
+        fault: SystemFault | None = None
         for i, output in enumerate(self._task.outputs or []):
             self._control.check()
             try:
                 found = find_output(output, namespace, self._report.line)
+                if found.entries:
+                    stage_out.stage(i, output, found)
+                else:
+                    self._report.line(
+                        f"the output {output.path} matches no file; nothing is stored"
+                    )
             except MissingOutput as missing:
                 if failure is None and self._choices.missing_outputs == "error":
-                    raise
-                self._report.line(str(missing))
-                continue
-            if not found.entries:
-                self._report.line(f"the output {output.path} matches no file; nothing is stored")
-                continue
-            files = store_output(
-                output,
-                found,
-                self._node.storage,
-                self._scratch,
-                self._control.stop,
-                self._report.line,
-            )
-            self._report.output(i, found.type, files)
-            size = sum(int(file.size_bytes) for file in files)
-            stored += size
-            self._report.line(
-                f"the output {output.path} is stored: {_count(len(files), 'file')}, "
-                f"{in_words(size)}"
-            )
-        self._report.metadata(bytes_out=str(stored))
+                    fault = fault or missing
+                else:
+                    self._report.line(str(missing))
+            except SystemFault as failed:
+                return fault or failed
+        return fault
+
+    def _say_stored(self, stored: StoredOutput) -> int:
+        size = sum(int(file.size_bytes) for file in stored.files)
+        path = (self._task.outputs or [])[stored.index].path
+        files = _count(len(stored.files), "file")
+        self._report.line(f"the output {path} is stored: {files}, {in_words(size)}")
+        return size
 
     def _sandbox(self, number: int) -> Sandbox:
         settings = self._node.settings

@@ -1,16 +1,17 @@
 """Data in and out of a task: which URLs it may use, and moving their bytes."""
 
-import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from raytes.attempt import Receipt
 from raytes.config import GB, Settings
 from raytes.errors import ForbiddenURL
 from raytes.models import TesFileType
-from raytes.storage import local, urls
-from raytes.storage.entries import Entry, Stored
+from raytes.storage import local, local_output, urls
+from raytes.storage.authority import Authority, aside_of
+from raytes.storage.entries import Entry, Output, Stored
 from raytes.storage.options import StoreOptions
 from raytes.storage.policy import Policy
 from raytes.storage.progress import Progress
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from raytes.storage.objects import ObjectStore
     from raytes.storage.remote import Remote
 
-__all__ = ["Entry", "Progress", "Storage", "Stored"]
+__all__ = ["Authority", "Entry", "Output", "Progress", "Storage", "Stored"]
+
+_AT_ONCE = 16  # things that are taken back
 
 
 class Storage:
@@ -86,37 +89,59 @@ class Storage:
         )
         return run(fetching, stop)
 
-    def publish(
-        self,
-        entries: Sequence[Entry],
-        url: str,
-        kind: TesFileType,
-        stop: threading.Event,
-        *,
-        progress: Progress | None = None,
-    ) -> list[Stored]:
-        """Stores the files of one output at or below `url`, each in place of what was there.
-
-        A file appears whole or not at all. On one filesystem nothing is copied: the file
-        itself gets a second name, and from then on belongs to the service's user.
+    def output(self, url: str, authority: Authority, progress: Progress | None = None) -> Output:
+        """What stores the files of one output at or below `url`, each in place of what was there.
 
         Raises:
-            OutputFailed: a file can't be stored; those that were stored by then stay.
             ForbiddenURL: `url` is not one that the service may write.
-            Canceled: `stop` was set.
         """
         location = self._policy.locate(url)
         progress = progress or Progress()
-        if kind is TesFileType.DIRECTORY and not entries:
-            entries = [Entry(relative="", source=None)]
-        sizes = [os.stat(entry.source).st_size for entry in entries if entry.source]
-        progress.expect(len(sizes), sum(sizes))
         if location.scheme == "file":
-            publisher = local.LocalPublisher(self._policy, location.path, url, stop, progress)
-            return publisher.publish(entries)
-        from raytes.storage.bridge import run
+            return local_output.LocalOutput(self._policy, location.path, url, authority, progress)
+        from raytes.storage.remote_output import RemoteOutput
 
-        return run(self._remote(location).publish(entries, location, progress), stop)
+        return RemoteOutput(self._remote(location), location, authority, progress)
+
+    def revoke(
+        self,
+        urls_of_outputs: Iterable[str],
+        task_id: str,
+        attempts: Iterable[int],
+        receipts: Iterable[Receipt],
+        stop: threading.Event,
+    ) -> None:
+        """Takes back what attempts at a task have staged for its outputs: they can't commit it
+        any more, though they may still run.
+
+        Raises:
+            OutputFailed: a store doesn't do it.
+            ForbiddenURL: a URL is not one that the service may write.
+            Canceled: `stop` was set.
+        """
+        asides = [aside_of(task_id, attempt) for attempt in attempts]
+        remote: list[tuple[Location, str]] = []
+        for url in dict.fromkeys(urls_of_outputs):
+            location = self._policy.locate(url)
+            if location.scheme == "file":
+                local_output.revoke(self._policy, location.path, asides)
+            elif location.scheme in urls.FILE_SERVERS:
+                remote += [(location, aside) for aside in asides]
+        for receipt in receipts:
+            location = self._policy.locate(receipt.url)
+            if location.scheme == "file":
+                local_output.revoke(self._policy, location.path, [receipt.token])
+            else:
+                remote.append((location, receipt.token))
+        if remote:
+            from raytes.storage.bridge import run
+            from raytes.storage.parallel import in_parallel
+
+            async def revoke(staged: tuple[Location, str]) -> None:
+                location, token = staged
+                await self._remote(location).revoke(location, token)
+
+            run(in_parallel(remote, revoke, limit=_AT_ONCE), stop)
 
     def refusal_of_input(self, url: str) -> str | None:
         """Why `url` can't be an input, as a sentence; None: nothing speaks against it."""

@@ -23,7 +23,7 @@ from azure.storage.blob import ContentSettings
 
 from raytes.storage import faults
 from raytes.storage.faults import Fault, Missing
-from raytes.storage.objects import Object, check_size
+from raytes.storage.objects import Object, Outgoing, Staged, UnstagedWrites, check_size
 from raytes.storage.progress import Transfer
 from raytes.storage.retry import retrying
 
@@ -33,7 +33,7 @@ _FOLDER = {"hdi_isfolder": "true"}
 """The metadata that make an empty blob stand for a directory, by Azure's own convention."""
 
 
-class AzureStore:
+class AzureStore(UnstagedWrites):
     """The containers of one storage account."""
 
     def __init__(self, options: dict[str, Any], account_host: str) -> None:
@@ -103,20 +103,24 @@ class AzureStore:
 
         await retrying(attempt, _fault_of)
 
-    async def put(self, source: Path, path: str, transfer: Transfer) -> None:
-        container, key = _split(path)
-        if not key:
+    async def stage(self, file: Outgoing) -> Staged:
+        if not _split(file.path)[1]:
             raise Fault("it names a container, and a file needs a name in it")
+        return await super().stage(file)
+
+    async def _send(self, file: Outgoing) -> None:
+        await file.ask()
+        container, key = _split(file.path)
         kind = ContentSettings(content_type=mimetypes.guess_type(key)[0])
 
         async def attempt() -> None:
-            transfer.restart()
-            with source.open("rb") as file:
+            file.transfer.restart()
+            with file.source.open("rb") as data:
                 await self._service.get_blob_client(container, key).upload_blob(
-                    file,
+                    data,
                     overwrite=True,
                     max_concurrency=_BLOCKS_AT_ONCE,
-                    progress_hook=_hook(transfer),
+                    progress_hook=_hook(file.transfer),
                     content_settings=kind,
                 )
 

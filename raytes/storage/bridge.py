@@ -38,3 +38,9 @@ async def _announcing(work: Coroutine[Any, Any, T], ended: threading.Event) -> T
         return await work
     finally:
         ended.set()
+
+
+def finish(work: Coroutine[Any, Any, None]) -> None:
+    """Has `work` done in fsspec's loop; after a moment it goes on without being waited for."""
+    future = asyncio.run_coroutine_threadsafe(work, get_loop())
+    concurrent.futures.wait([future], timeout=_CLEAN_UP)

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from raytes.errors import ForbiddenURL
 from raytes.storage.faults import Fault, Missing
-from raytes.storage.objects import Object, ObjectStore
+from raytes.storage.objects import Object, ObjectStore, Outgoing, Staged, UnstagedWrites
 from raytes.storage.parallel import in_parallel
 from raytes.storage.progress import Transfer
 from raytes.storage.web import WebStore
@@ -47,7 +47,7 @@ class DrsObject(Object):
     document: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
-class DrsStore:
+class DrsStore(UnstagedWrites):
     """The objects of one DRS server; a bundle is a directory."""
 
     def __init__(self, endpoint: str, web: WebStore, open_store: OpenStore) -> None:
@@ -97,7 +97,7 @@ class DrsStore:
             return
         raise Fault("; ".join(refusals) or "its DRS server tells no way to get it")
 
-    async def put(self, source: Path, path: str, transfer: Transfer) -> None:
+    async def stage(self, file: Outgoing) -> Staged:
         raise Fault("a DRS server can only be read from")
 
     async def mark(self, path: str) -> None:

@@ -1,7 +1,10 @@
-"""What of a task's output is found on the node, and what became of it in its store."""
+"""What of a task's output is found on the node, and what becomes of it in its store."""
 
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,3 +22,31 @@ class Stored:
     relative: str
     url: str
     size_bytes: int
+
+
+class Output(Protocol):
+    """One output on its way: staged first, where nobody sees it, then committed.
+
+    Between the two, whoever stores it asks whether it may still appear.
+    """
+
+    def stage(self, entries: Sequence[Entry], stop: threading.Event) -> None:
+        """Has the bytes as near to their place as the store lets them be unseen.
+
+        Raises:
+            OutputFailed: a file can't be stored.
+            ForbiddenURL: the URL is not one that the service may write.
+            Canceled: `stop` was set, or the attempt counts no more.
+        """
+
+    def commit(self, stop: threading.Event) -> list[Stored]:
+        """Has each file appear, whole or not at all, in place of what was there.
+
+        Raises:
+            OutputFailed: a file can't be stored; those that appeared by then stay.
+            ForbiddenURL: the URL is not one that the service may write.
+            Canceled: `stop` was set, or the attempt counts no more.
+        """
+
+    def discard(self) -> None:
+        """Removes what is staged and was not committed, as far as it can be."""

@@ -13,6 +13,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from posixpath import dirname, join
 from typing import Any, TypeVar
@@ -21,7 +22,7 @@ from urllib.parse import urlsplit
 from raytes.storage import faults
 from raytes.storage.faults import Fault, Forbidden, Missing
 from raytes.storage.hosts import refusal_of_address
-from raytes.storage.objects import Object, check_size
+from raytes.storage.objects import Object, Outgoing, Staged, check_size
 from raytes.storage.progress import Transfer
 from raytes.storage.retry import retrying
 
@@ -59,8 +60,35 @@ class FtpStore:
     async def get(self, found: Object, destination: Path, transfer: Transfer) -> None:
         await self._do(lambda session: session.get(found, destination, transfer))
 
-    async def put(self, source: Path, path: str, transfer: Transfer) -> None:
-        await self._do(lambda session: session.put(source, path, transfer))
+    async def stage(self, file: Outgoing) -> Staged:
+        if file.path.endswith("/"):
+            raise Fault("it names a directory, and this is a file")
+        temporary = join(file.aside, secrets.token_hex(8))
+
+        def put(session: "_Session") -> None:
+            session.make_directories(file.aside)
+            session.put(file.source, temporary, file.transfer)
+
+        await self._do(put)
+        return _Aside(self, temporary, file.path)
+
+    async def place(self, temporary: str, path: str) -> None:
+        """Has the file `temporary` appear at `path`, in place of what was there."""
+        await self._do(lambda session: session.place(temporary, path))
+
+    async def remove(self, temporary: str) -> None:
+        """Removes a file."""
+        await self._do(lambda session: session.remove(temporary))
+
+    async def revoke(self, path: str, token: str) -> None:
+        def remove(session: "_Session") -> None:
+            for directory in (path.rstrip("/"), dirname(path)):
+                session.remove_directory(join(directory, token))
+
+        await self._do(remove)
+
+    async def tidy(self, aside: str) -> None:
+        await self._do(lambda session: session.remove_if_empty(aside))
 
     async def mark(self, path: str) -> None:
         await self._do(lambda session: session.make_directories(path))
@@ -164,24 +192,54 @@ class _Session:
             check_size(found, destination)
 
     def put(self, source: Path, path: str, transfer: Transfer) -> None:
-        if path.endswith("/"):
-            raise Fault("it names a directory, and this is a file")
+        """Has the bytes of `source` at `path`, or nothing of them."""
         transfer.restart()
-        self.make_directories(dirname(path))
-        temporary = join(dirname(path), f".raytes-{secrets.token_hex(8)}")
         try:
-            with source.open("rb") as file, self._transferring(f"STOR {temporary}") as data:
+            with source.open("rb") as file, self._transferring(f"STOR {path}") as data:
                 while piece := file.read(_PIECE):
                     data.sendall(piece)
                     transfer.moved(len(piece))
                 if isinstance(data, ssl.SSLSocket):
                     data.unwrap()
             self._end_of_transfer()
-            self._rename(temporary, path)
         except BaseException:
             with suppress(Exception):
-                self._connection.delete(temporary)
+                self._connection.delete(path)
             raise
+
+    def place(self, temporary: str, path: str) -> None:
+        """Renames a file, in place of what was there."""
+        self.make_directories(dirname(path))
+        try:
+            self._connection.rename(temporary, path)
+        except ftplib.error_perm:
+            if self.find(temporary) is None:  # what it would have replaced were lost for nothing
+                raise Missing from None
+            self._connection.delete(path)  # some servers don't replace what is there
+            self._connection.rename(temporary, path)
+
+    def remove(self, path: str) -> None:
+        """Removes a file."""
+        self._connection.delete(path)
+
+    def remove_directory(self, path: str) -> None:
+        """Removes a directory of files, if it is there."""
+        try:
+            self._connection.cwd(path)
+        except ftplib.error_perm:
+            return
+        names = self._names()
+        self._connection.cwd("/")
+        self._connection.voidcmd("TYPE I")
+        for name, _, _ in names:
+            with suppress(ftplib.error_perm):  # its owner may have removed or renamed it
+                self.remove(f"{path}/{name}")
+        self._connection.rmd(path)
+
+    def remove_if_empty(self, path: str) -> None:
+        """Removes a directory, unless there is something in it."""
+        with suppress(ftplib.error_perm):
+            self._connection.rmd(path)
 
     def make_directories(self, path: str) -> None:
         """Has a directory there, with those above it."""
@@ -244,12 +302,20 @@ class _Session:
         self._data = None
         self._connection.voidresp()
 
-    def _rename(self, temporary: str, path: str) -> None:
-        try:
-            self._connection.rename(temporary, path)
-        except ftplib.error_perm:
-            self._connection.delete(path)  # some servers don't replace what is there
-            self._connection.rename(temporary, path)
+
+@dataclass(frozen=True, slots=True)
+class _Aside:
+    """A file that is on the server under another name."""
+
+    store: FtpStore
+    temporary: str
+    path: str
+
+    async def commit(self) -> None:
+        await self.store.place(self.temporary, self.path)
+
+    async def discard(self) -> None:
+        await self.store.remove(self.temporary)
 
 
 def _guarded_address(host: str, port: int) -> str:

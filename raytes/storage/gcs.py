@@ -1,7 +1,6 @@
 """Google Cloud Storage."""
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 # Not gcsfs.GCSFileSystem: that one first asks Google's gRPC endpoint for each bucket's kind,
@@ -12,8 +11,7 @@ from google.auth.exceptions import DefaultCredentialsError, TransportError
 
 from raytes.storage import faults
 from raytes.storage.faults import Fault
-from raytes.storage.objects import FsspecStore
-from raytes.storage.progress import Transfer
+from raytes.storage.objects import FsspecStore, Outgoing
 
 _PART = 16 * 2**20
 """Bytes of one part of a large object; four are in memory at once while it is fetched."""
@@ -46,6 +44,6 @@ class GcsStore(FsspecStore):
             case _:
                 return super().fault_of(error)
 
-    async def put(self, source: Path, path: str, transfer: Transfer) -> None:
+    async def _send(self, file: Outgoing) -> None:
         async with self._uploads:
-            await super().put(source, path, transfer)
+            await super()._send(file)

@@ -1,7 +1,7 @@
 """What raytes asks of a store of objects, and the fsspec implementations that answer it."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +23,30 @@ class Object:
     version: str | None  # changes when the bytes do; None: the store doesn't tell
 
 
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A file on its way into a store."""
+
+    source: Path
+    path: str  # where it will be
+    aside: str  # the directory, not there yet, for what waits for its commit; for file servers
+    transfer: Transfer
+    announce: Callable[[str], Awaitable[None]]
+    """Has a token kept with which `ObjectStore.revoke` takes back what is staged."""
+    ask: Callable[[], Awaitable[None]]
+    """Asks whether the file may still be stored, for a store that can't take it back."""
+
+
+class Staged(Protocol):
+    """A file that is in its store and not to be seen there."""
+
+    async def commit(self) -> None:
+        """Has it appear, whole or not at all."""
+
+    async def discard(self) -> None:
+        """Has it away."""
+
+
 class ObjectStore(Protocol):
     """A flat store; `path` is what `Location.path` holds.
 
@@ -38,14 +62,49 @@ class ObjectStore(Protocol):
     async def get(self, found: Object, destination: Path, transfer: Transfer) -> None:
         """Writes the object's bytes, all of them and of this version, to `destination`."""
 
-    async def put(self, source: Path, path: str, transfer: Transfer) -> None:
-        """Has the bytes of `source` at `path`, whole or not at all."""
+    async def stage(self, file: Outgoing) -> Staged:
+        """Has the bytes of a file in the store, as near to its path as they can be unseen."""
+
+    async def revoke(self, path: str, token: str) -> None:
+        """Takes back what was staged for `path`, so that it can't be committed any more."""
+
+    async def tidy(self, aside: str) -> None:
+        """Removes the directory in which files waited for their commit, if none waits now."""
 
     async def mark(self, path: str) -> None:
         """Leaves a sign that the directory `path` exists though it may hold nothing."""
 
 
-class FsspecStore:
+@dataclass(frozen=True, slots=True)
+class Unsent:
+    """A file for which its store has no other place than its own: it is sent at its commit."""
+
+    send: Callable[[], Awaitable[None]]
+
+    async def commit(self) -> None:
+        await self.send()
+
+    async def discard(self) -> None:
+        """Nothing is there."""
+
+
+class UnstagedWrites:
+    """A store, in part: nothing is in it before its commit, so nothing can be taken back."""
+
+    async def stage(self, file: Outgoing) -> Staged:
+        return Unsent(lambda: self._send(file))
+
+    async def revoke(self, path: str, token: str) -> None:
+        """Nothing is there."""
+
+    async def tidy(self, aside: str) -> None:
+        """Nothing is there."""
+
+    async def _send(self, file: Outgoing) -> None:
+        raise NotImplementedError
+
+
+class FsspecStore(UnstagedWrites):
     """A store by its fsspec implementation's own coroutines, one object at a time.
 
     The calls that take many paths (`get`, `put`) are avoided: they expand `*` and `[`,
@@ -89,11 +148,13 @@ class FsspecStore:
 
         await retrying(attempt, self.fault_of)
 
-    async def put(self, source: Path, path: str, transfer: Transfer) -> None:
+    async def _send(self, file: Outgoing) -> None:
+        await file.ask()
+
         async def attempt() -> None:
-            transfer.restart()
+            file.transfer.restart()
             await self._filesystem._put_file(
-                str(source), path, callback=Observer(transfer), **self.put_options
+                str(file.source), file.path, callback=Observer(file.transfer), **self.put_options
             )
 
         await retrying(attempt, self.fault_of)

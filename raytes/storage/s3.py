@@ -10,6 +10,7 @@ import mimetypes
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from s3fs import S3FileSystem
 
 from raytes.storage import faults, ranges
 from raytes.storage.faults import Fault, Missing
-from raytes.storage.objects import Object
+from raytes.storage.objects import Object, Outgoing, Staged, Unsent
 from raytes.storage.parallel import in_parallel
 from raytes.storage.progress import Transfer
 from raytes.storage.retry import retrying
@@ -102,20 +103,25 @@ class S3Store:
         open_range = partial(self._opened, found)
         await ranges.get_ranges(found, destination, transfer, open_range, _fault_of)
 
-    async def put(self, source: Path, path: str, transfer: Transfer) -> None:
-        bucket, key = _split(path)
+    async def stage(self, file: Outgoing) -> Staged:
+        bucket, key = _split(file.path)
         if not key:
             raise Fault("it names a bucket, and a file needs a key in it")
-        size = os.stat(source).st_size
+        size = os.stat(file.source).st_size
         described = {"Bucket": bucket, "Key": key}
         if content_type := mimetypes.guess_type(key)[0]:
             described["ContentType"] = content_type
         if size <= _PART:
-            with source.open("rb") as file:
-                await self._send("put_object", file.fileno(), range(size), described)
-            transfer.moved(size)
-        else:
-            await self._put_parts(source, size, described, transfer)
+            return Unsent(lambda: self._put(file, size, described))
+        return await self._begin_upload(file, size, described)
+
+    async def revoke(self, path: str, token: str) -> None:
+        bucket, key = _split(path)
+        with suppress(Missing):
+            await self._call("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=token)
+
+    async def tidy(self, aside: str) -> None:
+        """Nothing: an upload has no directory."""
 
     async def mark(self, path: str) -> None:
         bucket, key = _split(path)
@@ -136,23 +142,46 @@ class S3Store:
                 raise Fault("the store sent another range of bytes than it was asked for")
             yield _pieces(body)
 
-    async def _put_parts(
-        self, source: Path, size: int, described: dict[str, str], transfer: Transfer
-    ) -> None:
-        upload = await self._call("create_multipart_upload", **described)
+    async def _put(self, file: Outgoing, size: int, described: dict[str, str]) -> None:
+        await file.ask()
+        with file.source.open("rb") as data:
+            await self._send("put_object", data.fileno(), range(size), described)
+        file.transfer.moved(size)
+
+    async def _begin_upload(
+        self, file: Outgoing, size: int, described: dict[str, str]
+    ) -> "_Upload":
+        begun = await self._call("create_multipart_upload", **described)
         name = {
             "Bucket": described["Bucket"],
             "Key": described["Key"],
-            "UploadId": upload["UploadId"],
+            "UploadId": begun["UploadId"],
         }
         try:
-            parts = await self._upload_parts(source, size, name, transfer)
-            await self._complete(size, name, parts)
+            # First, so that whatever ends this attempt, the next one can end the upload.
+            await file.announce(begun["UploadId"])
+            parts = await self._upload_parts(file.source, size, name, file.transfer)
         except BaseException:
-            # Also when cancelled: an upload that nobody ends is stored, and paid for, for ever.
-            with suppress(Exception):
-                await self._filesystem._call_s3("abort_multipart_upload", **name)
+            await self.abort(name)  # also when cancelled
             raise
+        return _Upload(self, name, parts, size)
+
+    async def complete(
+        self, name: dict[str, str], parts: Sequence[dict[str, Any]], size: int
+    ) -> None:
+        """Has the object of a multipart upload appear."""
+        try:
+            await self._call("complete_multipart_upload", **name, MultipartUpload={"Parts": parts})
+        except Missing:
+            # The answer to an attempt that succeeded may have been lost on its way.
+            found = await self.find(f"{name['Bucket']}/{name['Key']}")
+            if found is None or found.size != size:
+                raise
+
+    async def abort(self, name: dict[str, str]) -> None:
+        """End a multipart upload: one that nobody ends is stored, and paid for, for ever."""
+        with suppress(Exception):
+            await self._filesystem._call_s3("abort_multipart_upload", **name)
 
     async def _upload_parts(
         self, source: Path, size: int, name: dict[str, str], transfer: Transfer
@@ -180,17 +209,6 @@ class S3Store:
             body = await asyncio.to_thread(os.pread, file, len(span), span.start)
             return await self._call(method, **parameters, Body=body)
 
-    async def _complete(
-        self, size: int, name: dict[str, str], parts: Sequence[dict[str, Any]]
-    ) -> None:
-        try:
-            await self._call("complete_multipart_upload", **name, MultipartUpload={"Parts": parts})
-        except Missing:
-            # The answer to an attempt that succeeded may have been lost on its way.
-            found = await self.find(f"{name['Bucket']}/{name['Key']}")
-            if found is None or found.size != size:
-                raise
-
     async def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
         async def attempt() -> dict[str, Any]:
             answer: dict[str, Any] = await self._filesystem._call_s3(method, **parameters)
@@ -202,6 +220,22 @@ class S3Store:
 async def _pieces(body: Any) -> AsyncIterator[bytes]:
     while piece := await body.read(ranges.PIECE):
         yield piece
+
+
+@dataclass(frozen=True, slots=True)
+class _Upload:
+    """A multipart upload with all its parts."""
+
+    store: S3Store
+    name: dict[str, str]
+    parts: Sequence[dict[str, Any]]
+    size: int  # bytes
+
+    async def commit(self) -> None:
+        await self.store.complete(self.name, self.parts, self.size)
+
+    async def discard(self) -> None:
+        await self.store.abort(self.name)
 
 
 def _split(path: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ import secrets
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from posixpath import dirname, join
 from typing import Any, TypeVar
@@ -19,7 +20,7 @@ from asyncssh import sftp
 
 from raytes.storage import faults
 from raytes.storage.faults import Fault, Missing
-from raytes.storage.objects import Object, check_size
+from raytes.storage.objects import Object, Outgoing, Staged, check_size
 from raytes.storage.progress import Transfer
 from raytes.storage.retry import retrying
 
@@ -82,27 +83,53 @@ class SftpStore:
 
         await self._do(get)
 
-    async def put(self, source: Path, path: str, transfer: Transfer) -> None:
-        if path.endswith("/"):
+    async def stage(self, file: Outgoing) -> Staged:
+        if file.path.endswith("/"):
             raise Fault("it names a directory, and this is a file")
-        temporary = join(dirname(path), f".raytes-{secrets.token_hex(8)}")
+        temporary = join(file.aside, secrets.token_hex(8))
 
         async def put(client: asyncssh.SFTPClient) -> None:
-            transfer.restart()
-            await client.makedirs(dirname(path), exist_ok=True)
+            file.transfer.restart()
             try:
                 await client.put(
-                    source,
+                    file.source,
                     temporary,
-                    progress_handler=lambda source, target, position, size: transfer.at(position),
+                    progress_handler=lambda source, target, position, size: file.transfer.at(
+                        position
+                    ),
                 )
-                await _rename(client, temporary, path)
             except BaseException:
                 with suppress(Exception):
                     await client.remove(temporary)
                 raise
 
-        await self._do(put)
+        await self._do(lambda client: _with_directory(client, file.aside, put))
+        return _Aside(self, temporary, file.path)
+
+    async def place(self, temporary: str, path: str) -> None:
+        """Has the file `temporary` appear at `path`, in place of what was there."""
+
+        async def rename(client: asyncssh.SFTPClient) -> None:
+            await _rename(client, temporary, path)
+
+        await self._do(lambda client: _with_directory(client, dirname(path), rename))
+
+    async def remove(self, temporary: str) -> None:
+        """Removes a file."""
+        await self._do(lambda client: client.remove(temporary))
+
+    async def revoke(self, path: str, token: str) -> None:
+        async def remove(client: asyncssh.SFTPClient) -> None:
+            for directory in (path.rstrip("/"), dirname(path)):
+                with suppress(sftp.SFTPNoSuchFile, sftp.SFTPNoSuchPath):
+                    if await client.isdir(join(directory, token)):
+                        await client.rmtree(join(directory, token))
+
+        await self._do(remove)
+
+    async def tidy(self, aside: str) -> None:
+        with suppress(Fault):
+            await self._do(lambda client: client.rmdir(aside))
 
     async def mark(self, path: str) -> None:
         await self._do(lambda client: client.makedirs(path, exist_ok=True))
@@ -126,6 +153,34 @@ class SftpStore:
                 connection = await asyncssh.connect(**self._options)
                 self._client = await connection.start_sftp_client()
             return self._client
+
+
+@dataclass(frozen=True, slots=True)
+class _Aside:
+    """A file that is on the server under another name."""
+
+    store: SftpStore
+    temporary: str
+    path: str
+
+    async def commit(self) -> None:
+        await self.store.place(self.temporary, self.path)
+
+    async def discard(self) -> None:
+        await self.store.remove(self.temporary)
+
+
+async def _with_directory(
+    client: asyncssh.SFTPClient,
+    directory: str,
+    work: Callable[[asyncssh.SFTPClient], Awaitable[None]],
+) -> None:
+    """Does `work`, and if something isn't there, once more with the directory made."""
+    try:
+        await work(client)
+    except (sftp.SFTPNoSuchFile, sftp.SFTPNoSuchPath):
+        await client.makedirs(directory, exist_ok=True)
+        await work(client)
 
 
 async def _walk(client: asyncssh.SFTPClient, directory: str) -> AsyncIterator[Object]:
@@ -158,6 +213,7 @@ async def _rename(client: asyncssh.SFTPClient, temporary: str, path: str) -> Non
     try:
         await client.posix_rename(temporary, path)
     except sftp.SFTPOpUnsupported:
+        await client.stat(temporary)  # or what it would have replaced were lost for nothing
         with suppress(sftp.SFTPNoSuchFile):
             await client.remove(path)
         await client.rename(temporary, path)

@@ -21,7 +21,7 @@ from raytes.errors import ForbiddenURL
 from raytes.storage import ranges, urls
 from raytes.storage.faults import Fault, Forbidden, Missing, fault_of, of_status
 from raytes.storage.hosts import refusal_of_address
-from raytes.storage.objects import Object, check_size
+from raytes.storage.objects import Object, Outgoing, UnstagedWrites, check_size
 from raytes.storage.policy import Policy
 from raytes.storage.progress import Transfer
 from raytes.storage.retry import retrying
@@ -44,7 +44,7 @@ class WebObject(Object):
     in_ranges: bool = False  # it can be asked for parts of it, and tells its versions apart
 
 
-class WebStore:
+class WebStore(UnstagedWrites):
     """The web: each URL is an object of its own, and there are no directories."""
 
     def __init__(self, options: dict[str, Any], section: str | None, policy: Policy) -> None:
@@ -114,16 +114,19 @@ class WebStore:
 
         return await retrying(attempt, fault_of)
 
-    async def put(self, source: Path, path: str, transfer: Transfer) -> None:
+    async def mark(self, path: str) -> None:
+        """Nothing: the web has no directories."""
+
+    async def _send(self, file: Outgoing) -> None:
+        await file.ask()
+
         async def attempt() -> None:
-            async with self._asked("PUT", path, _Upload(source, transfer)) as answer:
+            upload = _Upload(file.source, file.transfer)
+            async with self._asked("PUT", file.path, upload) as answer:
                 if not answer.ok:
                     raise _refusal(answer)
 
         await retrying(attempt, fault_of)
-
-    async def mark(self, path: str) -> None:
-        """Nothing: the web has no directories."""
 
     @contextlib.asynccontextmanager
     async def _opened(

@@ -1,6 +1,8 @@
 """Real FTP and SSH servers over a directory."""
 
+import errno
 import getpass
+import os
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -28,6 +30,15 @@ class FileServer:
     settings: dict[str, Any]
 
 
+class _Files(AbstractedFS):  # type: ignore[misc]
+    """The server's own has the whole process change its directory."""
+
+    def chdir(self, path: str) -> None:
+        if not os.path.isdir(path):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        self.cwd = self.fs2ftp(path)
+
+
 @contextmanager
 def ftp_server(root: Path, *commands_it_lacks: str) -> Iterator[FileServer]:
     """pyftpdlib, with one user."""
@@ -35,7 +46,7 @@ def ftp_server(root: Path, *commands_it_lacks: str) -> Iterator[FileServer]:
     authorizer.add_user("lab", "s3cr3t-!", str(root), perm="elradfmwMT")
 
     class Handler(FTPHandler):
-        abstracted_fs = AbstractedFS
+        abstracted_fs = _Files
         proto_cmds = {  # noqa: RUF012
             name: command
             for name, command in FTPHandler.proto_cmds.items()

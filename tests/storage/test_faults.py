@@ -13,6 +13,7 @@ from raytes.storage import Entry, Storage, retry
 
 from .faulty_proxy import FaultyProxy, faulty_proxy
 from .object_store import S3Bucket
+from .publishing import publish
 
 FILE, DIRECTORY = TesFileType.FILE, TesFileType.DIRECTORY
 LARGE = os.urandom(20 * 2**20)  # several ranges
@@ -63,7 +64,7 @@ def test_an_upload_gets_over_a_passing_fault(
 ) -> None:
     (tmp_path / "out").write_bytes(data)
     proxy.faults.extend([fault, fault, fault])
-    storage.publish([Entry("", tmp_path / "out")], f"{s3.url}/out", FILE, never)
+    publish(storage, [Entry("", tmp_path / "out")], f"{s3.url}/out", never)
     assert s3.get("out") == data
     assert s3.open_uploads() == []
 
@@ -76,7 +77,7 @@ def test_a_fault_that_stays_is_final_after_some_attempts_and_says_so(
     with pytest.raises(
         OutputFailed, match=rf"{s3.url}/out .*503.* in {retry.ATTEMPTS} attempts"
     ) as failed:
-        storage.publish([Entry("", tmp_path / "out")], f"{s3.url}/out", FILE, never)
+        publish(storage, [Entry("", tmp_path / "out")], f"{s3.url}/out", never)
     assert failed.value.transient
     assert len(proxy.requests) == retry.ATTEMPTS
 

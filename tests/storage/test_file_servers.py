@@ -13,6 +13,7 @@ from raytes.models import TesFileType
 from raytes.storage import Entry, Progress, Storage, retry
 
 from .file_servers import SSHD, FileServer, ftp_server, sftp_server
+from .publishing import publish
 from .test_objects import ODD_KEYS, entry, files_below
 
 FILE, DIRECTORY = TesFileType.FILE, TesFileType.DIRECTORY
@@ -61,7 +62,7 @@ def test_a_file_goes_out_and_comes_back(
 ) -> None:
     url = f"{server.url}/new/deep/file"
     out, back = Progress(), Progress()
-    (stored,) = storage.publish([entry(tmp_path / "out", data)], url, FILE, never, progress=out)
+    (stored,) = publish(storage, [entry(tmp_path / "out", data)], url, never, progress=out)
     assert (stored.url, stored.size_bytes) == (url, len(data))
     assert (server.root / "new/deep/file").read_bytes() == data
     assert os.listdir(server.root / "new/deep") == ["file"]
@@ -78,7 +79,7 @@ def test_names_of_every_kind_go_out_and_come_back_in_a_directory(
         for number, key in enumerate(ODD_KEYS)
     ]
     entries.append(Entry("nothing/in it", None))
-    storage.publish(entries, f"{server.url}/tree", DIRECTORY, never)
+    publish(storage, entries, f"{server.url}/tree", never)
     expected = {one.relative: one.source.read_bytes() for one in entries if one.source}
     assert files_below(server.root / "tree") == expected
 
@@ -130,7 +131,7 @@ def test_an_output_replaces_what_was_there(
     storage: Storage, server: FileServer, tmp_path: Path, never: threading.Event
 ) -> None:
     (server.root / "out").write_bytes(b"something longer")
-    storage.publish([entry(tmp_path / "out", b"new")], f"{server.url}/out", FILE, never)
+    publish(storage, [entry(tmp_path / "out", b"new")], f"{server.url}/out", never)
     assert (server.root / "out").read_bytes() == b"new"
 
 
@@ -140,7 +141,7 @@ def test_an_output_in_place_of_a_directory_is_refused_and_leaves_nothing(
     (server.root / "out").mkdir()
     entry(server.root / "out/f", b"x")
     with pytest.raises(OutputFailed, match=r"/out can't be stored: the server answered"):
-        storage.publish([entry(tmp_path / "out", b"new")], f"{server.url}/out", FILE, never)
+        publish(storage, [entry(tmp_path / "out", b"new")], f"{server.url}/out", never)
     assert files_below(server.root) == {"out/f": b"x"}
 
 
@@ -162,7 +163,7 @@ def test_many_small_files_come_and_go(
     storage: Storage, server: FileServer, tmp_path: Path, never: threading.Event
 ) -> None:
     entries = [entry(tmp_path / f"out/{i}", str(i).encode(), f"d/{i}") for i in range(100)]
-    storage.publish(entries, f"{server.url}/many", DIRECTORY, never)
+    publish(storage, entries, f"{server.url}/many", never)
     storage.fetch(f"{server.url}/many", DIRECTORY, tmp_path / "in", never)
     assert files_below(tmp_path / "in") == {f"d/{i}": str(i).encode() for i in range(100)}
 

@@ -9,7 +9,9 @@ import pytest
 
 from raytes.errors import Canceled, ForbiddenURL, InputFailed, OutputFailed
 from raytes.models import TesFileType
-from raytes.storage import Entry, Storage, Stored, local
+from raytes.storage import Entry, Storage, Stored, local, local_output
+
+from .publishing import publish
 
 FILE, DIRECTORY = TesFileType.FILE, TesFileType.DIRECTORY
 
@@ -30,7 +32,7 @@ def scratch(tmp_path: Path) -> Path:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to publish: on one filesystem, and (as if) from another."""
     if request.param == "copied":
-        monkeypatch.setattr(local, "_link", lambda *_: False)
+        monkeypatch.setattr(local_output, "_link", lambda *_: False)
     return str(request.param)
 
 
@@ -46,7 +48,7 @@ def test_a_file_appears_under_its_very_name(
     storage: Storage, root: Path, scratch: Path, never: threading.Event, name: str
 ) -> None:
     url = f"{root}/new/dirs/{name}"
-    stored = storage.publish([entry(scratch / "out", b"bytes")], url, FILE, never)
+    stored = publish(storage, [entry(scratch / "out", b"bytes")], url, never)
     assert stored == [Stored("", url, 5)]
     assert (root / "new/dirs" / name).read_bytes() == b"bytes"
     assert os.listdir(root / "new/dirs") == [name]
@@ -56,7 +58,7 @@ def test_a_file_appears_under_its_very_name(
 def test_a_file_url_is_decoded(
     storage: Storage, root: Path, scratch: Path, never: threading.Event
 ) -> None:
-    storage.publish([entry(scratch / "out", b"")], f"file://{root}/a%20b%2Fc", FILE, never)
+    publish(storage, [entry(scratch / "out", b"")], f"file://{root}/a%20b%2Fc", never)
     assert (root / "a b/c").read_bytes() == b""
 
 
@@ -66,7 +68,7 @@ def test_a_shorter_output_leaves_no_old_bytes(
 ) -> None:
     (root / "out").write_bytes(b"older and much longer")
     with (root / "out").open("rb") as reader:
-        storage.publish([entry(scratch / "out", b"new")], f"{root}/out", FILE, never)
+        publish(storage, [entry(scratch / "out", b"new")], f"{root}/out", never)
         # Whoever reads the old file goes on reading the old file: it was replaced, not written.
         assert reader.read() == b"older and much longer"
     assert (root / "out").read_bytes() == b"new"
@@ -77,7 +79,7 @@ def test_on_one_filesystem_nothing_is_copied(
 ) -> None:
     out = entry(scratch / "out", b"bytes")
     inode = (scratch / "out").stat().st_ino
-    storage.publish([out], f"{root}/out", FILE, never)
+    publish(storage, [out], f"{root}/out", never)
     assert (root / "out").stat().st_ino == inode
 
 
@@ -85,8 +87,8 @@ def test_a_file_that_is_published_twice_is_two_files(
     storage: Storage, root: Path, scratch: Path, never: threading.Event
 ) -> None:
     out = entry(scratch / "out", b"bytes")
-    storage.publish([out], f"{root}/1", FILE, never)
-    storage.publish([out], f"{root}/2", FILE, never)
+    publish(storage, [out], f"{root}/1", never)
+    publish(storage, [out], f"{root}/2", never)
     with (root / "1").open("ab") as file:
         file.write(b" and more")
     assert (root / "2").read_bytes() == b"bytes"
@@ -110,7 +112,7 @@ def test_a_published_file_is_plain_and_belongs_to_the_service(
         (scratch / "program").chmod(0o4755)
     umask = os.umask(0o027)
     try:
-        storage.publish(outputs, f"{root}/out", DIRECTORY, never)
+        publish(storage, outputs, f"{root}/out", never)
     finally:
         os.umask(umask)
     for name, mode in [("data", 0o640), ("program", 0o750), ("secret", 0o640)]:
@@ -129,7 +131,7 @@ def test_a_directory_is_merged_with_its_empty_directories(
         entry(scratch / "2", b"22", "other/deep/file"),
         Entry("empty/er", None),
     ]
-    stored = storage.publish(entries, f"file://{root}/out/", DIRECTORY, never)
+    stored = publish(storage, entries, f"file://{root}/out/", never)
     assert stored == [
         Stored("sub/new name", f"file://{root}/out/sub/new%20name", 1),
         Stored("other/deep/file", f"file://{root}/out/other/deep/file", 2),
@@ -142,7 +144,7 @@ def test_a_directory_is_merged_with_its_empty_directories(
 def test_an_empty_directory_output_is_an_empty_directory(
     storage: Storage, root: Path, never: threading.Event
 ) -> None:
-    assert storage.publish([], f"{root}/out", DIRECTORY, never) == []
+    assert publish(storage, [Entry("", None)], f"{root}/out", never) == []
     assert (root / "out").is_dir()
 
 
@@ -154,9 +156,7 @@ def test_a_link_below_the_output_that_leaves_the_root_is_not_followed(
     (root / "out").mkdir()
     (root / "out/sub").symlink_to(outside)
     with pytest.raises(ForbiddenURL):
-        storage.publish(
-            [entry(scratch / "1", b"evil", "sub/file")], f"{root}/out", DIRECTORY, never
-        )
+        publish(storage, [entry(scratch / "1", b"evil", "sub/file")], f"{root}/out", never)
     assert list(outside.iterdir()) == []
 
 
@@ -171,17 +171,17 @@ def test_a_directory_swapped_for_a_link_after_the_check_is_not_followed(
     outside = tmp_path / "outside"
     outside.mkdir()
     (root / "out").mkdir()
-    opened = local._opened
+    opened = local_output._opened
 
-    def swap_first(target: local.LocalTarget, *, create: bool) -> object:
+    def swap_first(target: local_output.LocalTarget, *, create: bool) -> object:
         if (root / "out").is_dir() and not (root / "out").is_symlink():
             (root / "out").rmdir()
             (root / "out").symlink_to(outside)
         return opened(target, create=create)
 
-    monkeypatch.setattr(local, "_opened", swap_first)
+    monkeypatch.setattr(local_output, "_opened", swap_first)
     with pytest.raises(OutputFailed):
-        storage.publish([entry(scratch / "1", b"evil")], f"{root}/out/file", FILE, never)
+        publish(storage, [entry(scratch / "1", b"evil")], f"{root}/out/file", never)
     assert list(outside.iterdir()) == []
 
 
@@ -191,7 +191,7 @@ def test_a_file_output_that_names_a_directory_is_refused(
 ) -> None:
     (root / "out/existing").mkdir(parents=True)
     with pytest.raises(OutputFailed, match="Is a directory"):
-        storage.publish([entry(scratch / "1", b"x")], f"{root}/out{ending}", FILE, never)
+        publish(storage, [entry(scratch / "1", b"x")], f"{root}/out{ending}", never)
     assert os.listdir(root / "out") == ["existing"]
 
 
@@ -200,13 +200,13 @@ def test_a_file_in_the_way_of_a_directory_is_named(
 ) -> None:
     (root / "file").write_bytes(b"")
     with pytest.raises(OutputFailed, match=f"{root}/file/out.*Not a directory"):
-        storage.publish([entry(scratch / "1", b"x")], f"{root}/file/out", FILE, never)
+        publish(storage, [entry(scratch / "1", b"x")], f"{root}/file/out", never)
 
 
 def test_a_canceled_copy_leaves_nothing(
     storage: Storage, root: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "_link", lambda *_: False)
+    monkeypatch.setattr(local_output, "_link", lambda *_: False)
     stop = threading.Event()
     sendfile = os.sendfile
 
@@ -217,7 +217,7 @@ def test_a_canceled_copy_leaves_nothing(
     monkeypatch.setattr(local.os, "sendfile", send_and_cancel)
     monkeypatch.setattr(local.fcntl, "ioctl", _cannot_share)
     with pytest.raises(Canceled):
-        storage.publish([entry(scratch / "1", b"x" * 100)], f"{root}/out", FILE, stop)
+        publish(storage, [entry(scratch / "1", b"x" * 100)], f"{root}/out", stop)
     assert os.listdir(root) == []
 
 

@@ -12,6 +12,7 @@ from raytes.models import TesFileType
 from raytes.storage import Entry, Storage
 
 from .object_store import Bucket, S3Bucket
+from .publishing import publish
 
 FILE, DIRECTORY = TesFileType.FILE, TesFileType.DIRECTORY
 MIB = 2**20
@@ -51,7 +52,7 @@ def test_a_key_is_taken_literally_both_ways(
     bucket.put("decoy/abc.txt", b"decoy")
     url = f"{bucket.url}/decoy/{key}"
 
-    stored = storage.publish([entry(tmp_path / "out", b"the bytes")], url, FILE, never)
+    stored = publish(storage, [entry(tmp_path / "out", b"the bytes")], url, never)
     kind = storage.fetch(url, FILE, tmp_path / "in", never)
 
     assert bucket.get(f"decoy/{key}") == b"the bytes"
@@ -64,7 +65,7 @@ def test_an_empty_file_stays_an_empty_file(
     storage: Storage, bucket: Bucket, tmp_path: Path, never: threading.Event
 ) -> None:
     url = f"{bucket.url}/empty"
-    storage.publish([entry(tmp_path / "out", b"")], url, FILE, never)
+    publish(storage, [entry(tmp_path / "out", b"")], url, never)
     assert bucket.get("empty") == b""
     assert storage.fetch(url, None, tmp_path / "in", never) is FILE
     assert (tmp_path / "in").read_bytes() == b""
@@ -74,7 +75,7 @@ def test_a_shorter_output_leaves_no_old_bytes(
     storage: Storage, bucket: Bucket, tmp_path: Path, never: threading.Event
 ) -> None:
     bucket.put("out", b"a much longer older object")
-    storage.publish([entry(tmp_path / "out", b"short")], f"{bucket.url}/out", FILE, never)
+    publish(storage, [entry(tmp_path / "out", b"short")], f"{bucket.url}/out", never)
     assert bucket.get("out") == b"short"
 
 
@@ -83,7 +84,7 @@ def test_a_file_of_many_parts_is_whole(
 ) -> None:
     data = os.urandom(40 * MIB) + b"end"
     url = f"{bucket.url}/large"
-    storage.publish([entry(tmp_path / "out", data)], url, FILE, never)
+    publish(storage, [entry(tmp_path / "out", data)], url, never)
     assert storage.fetch(url, FILE, tmp_path / "in", never) is FILE
     assert (tmp_path / "in").read_bytes() == data
 
@@ -120,7 +121,7 @@ def test_a_directory_goes_out_with_its_empty_directories_and_comes_back(
         Entry("sub dir/empty", None),
     ]
 
-    stored = storage.publish(entries, f"{bucket.url}/results/", DIRECTORY, never)
+    stored = publish(storage, entries, f"{bucket.url}/results/", never)
     kind = storage.fetch(f"{bucket.url}/results", DIRECTORY, tmp_path / "in", never)
 
     assert [(one.relative, one.url) for one in stored] == [
@@ -135,7 +136,7 @@ def test_a_directory_goes_out_with_its_empty_directories_and_comes_back(
 def test_an_empty_directory_goes_out_and_comes_back(
     storage: Storage, bucket: Bucket, tmp_path: Path, never: threading.Event
 ) -> None:
-    assert storage.publish([], f"{bucket.url}/nothing", DIRECTORY, never) == []
+    assert publish(storage, [Entry("", None)], f"{bucket.url}/nothing", never) == []
     assert storage.fetch(f"{bucket.url}/nothing", DIRECTORY, tmp_path / "in", never) is DIRECTORY
     assert list((tmp_path / "in").iterdir()) == []
 
@@ -145,9 +146,7 @@ def test_a_directory_output_is_merged_into_what_is_there(
 ) -> None:
     bucket.put("results/old.txt", b"old")
     bucket.put("results/both.txt", b"older and longer")
-    storage.publish(
-        [entry(tmp_path / "1", b"new", "both.txt")], f"{bucket.url}/results", DIRECTORY, never
-    )
+    publish(storage, [entry(tmp_path / "1", b"new", "both.txt")], f"{bucket.url}/results", never)
     assert bucket.get("results/old.txt") == b"old"
     assert bucket.get("results/both.txt") == b"new"
 
@@ -211,7 +210,7 @@ def test_a_file_output_whose_url_names_a_directory_is_refused(
     storage: Storage, bucket: Bucket, tmp_path: Path, never: threading.Event
 ) -> None:
     with pytest.raises(OutputFailed, match="names a directory"):
-        storage.publish([entry(tmp_path / "out", b"x")], f"{bucket.url}/out/", FILE, never)
+        publish(storage, [entry(tmp_path / "out", b"x")], f"{bucket.url}/out/", never)
     assert bucket.keys() == []
 
 
@@ -223,7 +222,7 @@ def test_thousands_of_small_files_come_whole(
         entry(tmp_path / f"out/{number}", str(number).encode(), f"{number % 7}/{number}")
         for number in range(1100)  # more than one page of a listing
     ]
-    stored = storage.publish(entries, f"{s3.url}/many", DIRECTORY, never)
+    stored = publish(storage, entries, f"{s3.url}/many", never)
     storage.fetch(f"{s3.url}/many", DIRECTORY, tmp_path / "in", never)
     assert [one.relative for one in stored] == [one.relative for one in entries]
     assert files_below(tmp_path / "in") == {
@@ -236,7 +235,7 @@ def test_a_name_that_is_not_unicode_is_refused_by_name(
 ) -> None:
     odd = entry(tmp_path / "out", b"x", "latin-\udce9")
     with pytest.raises(OutputFailed, match="not valid Unicode"):
-        storage.publish([odd], f"{bucket.url}/out", DIRECTORY, never)
+        publish(storage, [odd], f"{bucket.url}/out", never)
 
 
 def test_a_bucket_that_does_not_exist_is_named(
@@ -244,7 +243,7 @@ def test_a_bucket_that_does_not_exist_is_named(
 ) -> None:
     storage = make_storage(**s3.settings)
     with pytest.raises(OutputFailed, match=r"s3://no-such-bucket/out.*bucket doesn't exist"):
-        storage.publish([entry(tmp_path / "out", b"x")], "s3://no-such-bucket/out", FILE, never)
+        publish(storage, [entry(tmp_path / "out", b"x")], "s3://no-such-bucket/out", never)
 
 
 def test_sections_for_prefixes_choose_the_store(
@@ -277,7 +276,7 @@ def test_a_cancel_ends_a_transfer_and_leaves_no_upload_behind(
     canceler = threading.Thread(target=cancel_when_it_has_begun, daemon=True)
     canceler.start()
     with pytest.raises(Canceled):
-        make_storage(**s3.settings).publish([Entry("", large)], f"{s3.url}/large", FILE, stop)
+        publish(make_storage(**s3.settings), [Entry("", large)], f"{s3.url}/large", stop)
     assert seen.is_set()
     assert s3.open_uploads() == []
     assert s3.keys() == []
@@ -299,7 +298,7 @@ def test_an_s3_url_may_name_its_server_where_a_section_is_called_after_it(
     url = f"s3://{endpoint}/{s3.name}"
 
     entries = [entry(tmp_path / "out", b"1", "a/one"), entry(tmp_path / "too", b"2", "two")]
-    stored = storage.publish(entries, f"{url}/tree", DIRECTORY, never)
+    stored = publish(storage, entries, f"{url}/tree", never)
     storage.fetch(f"{url}/tree", None, tmp_path / "in", never)
 
     assert s3.get("tree/a/one") == b"1"

@@ -13,6 +13,7 @@ from raytes.models import TesFileType
 from raytes.storage import Entry, Storage
 
 from .object_store import S3Bucket, new_bucket_name
+from .publishing import publish
 from .seaweedfs import KEY, SECRET, seaweedfs
 from .test_objects import ODD_KEYS, entry, files_below
 
@@ -48,7 +49,7 @@ def test_a_tree_with_odd_names_goes_out_and_comes_back(
         for number, key in enumerate(ODD_KEYS)
     ]
     entries += [entry(tmp_path / "out/empty", b"", "empty"), Entry("no/thing", None)]
-    storage.publish(entries, f"{weed.url}/tree", DIRECTORY, never)
+    publish(storage, entries, f"{weed.url}/tree", never)
     storage.fetch(f"{weed.url}/tree/", None, tmp_path / "in", never)
     assert files_below(tmp_path / "in") == {
         one.relative: one.source.read_bytes() for one in entries if one.source
@@ -60,7 +61,7 @@ def test_a_large_file_goes_out_and_comes_back(
     storage: Storage, weed: S3Bucket, tmp_path: Path, never: threading.Event
 ) -> None:
     data = os.urandom(200 * MIB) + b"end"
-    storage.publish([entry(tmp_path / "out", data)], f"{weed.url}/large", FILE, never)
+    publish(storage, [entry(tmp_path / "out", data)], f"{weed.url}/large", never)
     assert storage.fetch(f"{weed.url}/large", FILE, tmp_path / "in", never) is FILE
     assert (tmp_path / "in").read_bytes() == data
 
@@ -71,7 +72,7 @@ def test_thousands_of_small_files_come_whole(
     entries = [
         entry(tmp_path / f"out/{number}", b"x" * 10_000, f"{number}") for number in range(2000)
     ]
-    storage.publish(entries, f"{weed.url}/many", DIRECTORY, never)
+    publish(storage, entries, f"{weed.url}/many", never)
     storage.fetch(f"{weed.url}/many", DIRECTORY, tmp_path / "in", never)
     assert len(files_below(tmp_path / "in")) == 2000
 
@@ -104,5 +105,5 @@ def test_a_cancel_leaves_no_upload_behind(storage: Storage, weed: S3Bucket, tmp_
 
     threading.Thread(target=cancel_when_it_has_begun, daemon=True).start()
     with pytest.raises(Canceled):
-        storage.publish([Entry("", large)], f"{weed.url}/large", FILE, stop)
+        publish(storage, [Entry("", large)], f"{weed.url}/large", stop)
     assert weed.open_uploads() == []

@@ -12,6 +12,7 @@ from raytes.models import TesFileType
 from raytes.storage import Entry, Progress, Storage, ranges, retry, web
 
 from .faulty_proxy import FaultyProxy, faulty_proxy
+from .publishing import publish
 
 FILE, DIRECTORY = TesFileType.FILE, TesFileType.DIRECTORY
 
@@ -53,7 +54,7 @@ def test_a_file_goes_out_and_comes_back(
     storage: Storage, url: str, tmp_path: Path, never: threading.Event, data: bytes, name: str
 ) -> None:
     (tmp_path / "out").write_bytes(data)
-    stored = storage.publish([Entry("", tmp_path / "out")], f"{url}/{name}", FILE, never)
+    stored = publish(storage, [Entry("", tmp_path / "out")], f"{url}/{name}", never)
     assert [(one.url, one.size_bytes) for one in stored] == [(f"{url}/{name}", len(data))]
     assert storage.fetch(f"{url}/{name}", None, tmp_path / "in", never) is FILE
     assert (tmp_path / "in").read_bytes() == data
@@ -64,7 +65,7 @@ def test_the_files_of_a_directory_get_urls_below_it(
 ) -> None:
     (tmp_path / "out").write_bytes(b"x")
     entries = [Entry("sub dir/é#", tmp_path / "out"), Entry("empty", None)]
-    stored = storage.publish(entries, f"{url}/tree", DIRECTORY, never)
+    stored = publish(storage, entries, f"{url}/tree", never)
     assert [one.url for one in stored] == [f"{url}/tree/sub%20dir/%C3%A9%23"]
     assert server.files["/lab/tree/sub%20dir/%C3%A9%23"] == b"x"
 
@@ -178,7 +179,7 @@ def test_a_refused_upload_fails_with_the_status(
     (tmp_path / "out").write_bytes(b"x")
     server.faults.append(401)
     with pytest.raises(OutputFailed, match="401"):
-        storage.publish([Entry("", tmp_path / "out")], f"{url}/out", FILE, never)
+        publish(storage, [Entry("", tmp_path / "out")], f"{url}/out", never)
 
 
 def test_redirects_are_followed_both_ways(
@@ -190,7 +191,7 @@ def test_redirects_are_followed_both_ways(
 ) -> None:
     (tmp_path / "out").write_bytes(b"x" * 1000)
     server.faults.append(f"{url}/elsewhere")
-    storage.publish([Entry("", tmp_path / "out")], f"{url}/out", FILE, never)
+    publish(storage, [Entry("", tmp_path / "out")], f"{url}/out", never)
     assert server.files == {"/lab/elsewhere": b"x" * 1000}
     server.faults.extend(["/lab/elsewhere", "pass", "/lab/elsewhere"])
     storage.fetch(f"{url}/in", FILE, tmp_path / "in", never)

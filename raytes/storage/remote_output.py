@@ -1,0 +1,135 @@
+"""Publishing outputs in a store of objects, or on a file server."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from posixpath import dirname, join
+
+from raytes.attempt import Receipt
+from raytes.errors import OutputFailed
+from raytes.storage import urls
+from raytes.storage.authority import Authority
+from raytes.storage.bridge import finish, run
+from raytes.storage.entries import Entry, Stored
+from raytes.storage.faults import Fault
+from raytes.storage.objects import ObjectStore, Outgoing, Staged
+from raytes.storage.parallel import in_parallel
+from raytes.storage.progress import Progress, Transfer
+from raytes.storage.remote import Remote
+from raytes.storage.urls import Location
+
+_FILES_AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file that waits for its commit."""
+
+    entry: Entry
+    url: str
+    size: int  # bytes
+    staged: Staged
+    transfer: Transfer
+
+
+class RemoteOutput:
+    """The files of one output under its URL."""
+
+    def __init__(
+        self, remote: Remote, location: Location, authority: Authority, progress: Progress
+    ) -> None:
+        self._remote = remote
+        self._location = location
+        self._authority = authority
+        self._progress = progress
+        self._asides: set[str] = set()
+        self._directories: list[Entry] = []
+        self._files: dict[str, _File] = {}  # by the entry's `relative`; those that wait
+
+    def stage(self, entries: Sequence[Entry], stop: threading.Event) -> None:
+        """As `Output.stage`."""
+        self._directories += [entry for entry in entries if entry.source is None]
+        files = [entry for entry in entries if entry.source is not None]
+        run(in_parallel(files, self._stage, limit=_FILES_AT_ONCE), stop)
+
+    def commit(self, stop: threading.Event) -> list[Stored]:
+        """As `Output.commit`."""
+        files = list(self._files.values())
+        run(self._commit_all(files), stop)
+        return [Stored(file.entry.relative, file.url, file.size) for file in files]
+
+    def discard(self) -> None:
+        """As `Output.discard`. What takes long goes on without being waited for."""
+        if self._files or self._asides:
+            finish(self._discard_all())
+
+    async def _stage(self, entry: Entry) -> None:
+        assert entry.source is not None, "directories have no bytes"
+        url = urls.join(self._location.url, entry.relative)
+        transfer = self._progress.begin()
+
+        async def announce(token: str) -> None:
+            await asyncio.to_thread(self._authority.ask, [Receipt(url, token)])
+
+        async def ask() -> None:
+            await asyncio.to_thread(self._authority.ask, [])
+
+        try:
+            path = self._location.below(entry.relative).path
+            if path.endswith("/"):
+                raise Fault("a URL that ends with a slash names a directory, and this is a file")
+            directory = self._location.path.rstrip("/") if entry.relative else dirname(path)
+            aside = join(directory, self._authority.aside)
+            self._asides.add(aside)
+            store = await self._remote.store()
+            file = Outgoing(entry.source, path, aside, transfer, announce, ask)
+            async with self._remote.slots.one():
+                staged = await store.stage(file)
+        except (Fault, OSError, urls.InvalidURL) as error:
+            raise self._failed(url, error) from error
+        size = os.stat(entry.source).st_size
+        self._files[entry.relative] = _File(entry, url, size, staged, transfer)
+
+    async def _commit_all(self, files: Sequence[_File]) -> None:
+        await in_parallel(files, self._commit, limit=_FILES_AT_ONCE)
+        await in_parallel(self._directories, self._mark, limit=_FILES_AT_ONCE)
+        await self._tidy(await self._remote.store())
+
+    async def _commit(self, file: _File) -> None:
+        try:
+            async with self._remote.slots.one():
+                await file.staged.commit()
+        except (Fault, OSError) as error:
+            raise self._failed(file.url, error) from error
+        del self._files[file.entry.relative]
+        file.transfer.done()
+
+    async def _mark(self, directory: Entry) -> None:
+        try:
+            location = self._location.below(directory.relative)
+            await (await self._remote.store()).mark(location.path)
+        except (Fault, OSError, urls.InvalidURL) as error:
+            url = urls.join(self._location.url, directory.relative)
+            raise self._failed(url, error) from error
+
+    async def _discard_all(self) -> None:
+        async def discard(file: _File) -> None:
+            with suppress(Fault, OSError):
+                await file.staged.discard()
+
+        await in_parallel(list(self._files.values()), discard, limit=_FILES_AT_ONCE)
+        self._files.clear()
+        with suppress(Fault, OSError):
+            await self._tidy(await self._remote.store())
+
+    async def _tidy(self, store: ObjectStore) -> None:
+        for aside in self._asides:
+            await store.tidy(aside)
+        self._asides.clear()
+
+    def _failed(self, url: str, error: Exception) -> Exception:
+        what = f"the output {urls.shown(url)} can't be stored"
+        return self._remote.failed(OutputFailed, what, error)
