@@ -1,0 +1,38 @@
+"""All that a runner does, with rootless Podman: its tests, run as an ordinary user."""
+
+import os
+import re
+import sys
+
+import pytest
+
+from tests.ordinary_user import ordinary_user
+
+_STORAGE = """
+[storage]
+driver = "overlay"
+"""
+
+# What rootless Podman can't do on some machines, as the tests that need it say.
+_CAN_NOT = (
+    "this node can't limit",
+    "rootless containers have no network without /dev/net/tun",
+    "only root can describe devices",
+)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="all tests are run as an ordinary user here")
+@pytest.mark.timeout(400)
+def test_an_ordinary_user_s_tasks_are_run_as_root_s_are() -> None:
+    with ordinary_user() as user:
+        user.write(".config/containers/storage.conf", _STORAGE)
+        tests = [
+            "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "-m", "not slow",
+            f"--basetemp={user.home}/tmp", f"--ignore={__file__}", "tests/runner",
+        ]  # fmt: skip
+        ran = user.run(sys.executable, *tests, timeout=380)
+        assert ran.returncode == 0, ran.stdout
+        # Podman's own, which holds the user's namespace.
+        assert set(user.processes().values()) <= {"podman", "catatonit -P"}
+    for reason in re.findall(r"^SKIPPED \[\d+\] \S+ (.*)$", ran.stdout, re.MULTILINE):
+        assert reason.startswith(_CAN_NOT), reason
