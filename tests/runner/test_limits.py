@@ -112,3 +112,10 @@ def test_a_missing_output_may_be_asked_to_be_no_error(bench: Bench) -> None:
         "resources": asking(missing_outputs="warn"),
     }
     assert bench.run(task).state is TesState.COMPLETE
+
+
+def test_what_the_node_can_not_enforce_is_in_the_log_of_each_attempt(bench: Bench) -> None:
+    # As root there is nothing as a rule; rootless (test_rootless.py) there is.
+    logged = bench.sh("true").system_logs
+    for shortcoming in bench.node.podman.enforcement().shortcomings:
+        assert f"warning: {shortcoming}" in logged
