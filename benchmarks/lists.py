@@ -11,6 +11,7 @@ from benchmarks.result import Result, median
 from raytes import ids
 from raytes.attempt import Update
 from raytes.models import TesExecutor, TesState, TesTask
+from raytes.moment import now
 from raytes.store import changes
 from raytes.store.database import Writer, open_for_writing
 from raytes.store.documents import NewTask, split_document
@@ -136,7 +137,7 @@ def _task(number: int) -> NewTask:
         id=ids.mint(),
         owner="",
         name=name,
-        created=changes.now(),
+        created=now(),
         shape="{}",
         document=document,
         contents=contents,

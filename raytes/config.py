@@ -5,6 +5,7 @@ option's name in capitals), the TOML file given with `--config`, the default.
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -43,6 +44,20 @@ def _as_roots(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [{"path": item} if isinstance(item, str | Path) else item for item in value]
     return value
+
+
+_SECONDS_IN = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+
+
+def as_seconds(value: Any) -> Any:
+    """`90`, `"90"`, `"90s"`, `"15m"`, `"12h"`, `"30d"` and `"2w"` as seconds; else as it is."""
+    if isinstance(value, str) and (found := re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", value)):
+        return float(found[1]) * _SECONDS_IN[found[2]]
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(as_seconds)]
+"""A time in seconds, or a number with one of the letters s, m, h, d, w."""
 
 
 class Settings(BaseSettings):
@@ -111,6 +126,19 @@ class Settings(BaseSettings):
         ge=1,
         description="How many tasks may wait at once; a client that creates more is answered 429 "
         "and tries again later. Default: as many as the disk holds.",
+    )
+
+    # Ended tasks
+    retention_age: Duration | None = Field(
+        default=None,
+        ge=0,
+        description="How long ended tasks are kept, in seconds or as `12h`, `30d`, `8w`. Default: "
+        "for ever.",
+    )
+    retention_count: int | None = Field(
+        default=None,
+        ge=0,
+        description="How many ended tasks are kept: the last ones to end. Default: all.",
     )
 
     # What a task gets that asks for nothing
@@ -218,6 +246,12 @@ class Settings(BaseSettings):
         ge=0,
         description="Seconds between SIGTERM and SIGKILL for the container of a cancelled task; "
         "0: SIGKILL at once.",
+    )
+    keep_scratch: bool = Field(
+        default=False,
+        description="Keep the directory with a failed attempt's files on its node, below "
+        "`kept` in the scratch directory, for a person to look at and to remove. The task's "
+        "system log says where it is.",
     )
     missing_outputs: Literal["error", "warn"] = Field(
         default="error",

@@ -1,7 +1,6 @@
 """The routes of TES 1.1: each parses, asks the store, and answers. They hold no state."""
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -37,6 +36,7 @@ from raytes.models import (
     TesServiceInfo,
     TesTask,
 )
+from raytes.moment import now
 from raytes.storage import Storage
 from raytes.store.client import StoreClient
 from raytes.store.documents import NewTask, split_document
@@ -195,7 +195,7 @@ class TaskRoutes:
 
     def _new_task(self, submission: Submission) -> NewTask:
         task = submission.task
-        created = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        created = now()
         urls = [item.url for item in [*(task.inputs or ()), *(task.outputs or ())] if item.url]
         shape = shape_of(
             task.resources, self._settings, serving=self._storage.needs_serving_node(urls)

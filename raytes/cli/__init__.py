@@ -3,7 +3,7 @@
 stdout carries data (ids, documents, what a task wrote), stderr carries progress and mistakes.
 """
 
-from raytes.cli import cache, commands, serve
+from raytes.cli import cache, commands, prune, serve
 from raytes.cli.app import app as main
 
-__all__ = ["cache", "commands", "main", "serve"]
+__all__ = ["cache", "commands", "main", "prune", "serve"]

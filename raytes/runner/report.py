@@ -9,12 +9,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
 from raytes.attempt import Tails, Update
 from raytes.models import TesExecutorLog, TesFileType, TesOutputFileLog, TesState, TesTaskLog
+from raytes.moment import now
 from raytes.runner.streams import Tail
 
 _TAILS_EVERY: Final = 1.0  # seconds
@@ -26,11 +26,6 @@ _RUNNING: Final = -1  # the exit code of an executor that has none yet
 
 Send = Callable[[Update, Callable[[bool], None]], None]
 """Sends an update and returns at once; calls back, from any thread, with whether it arrived."""
-
-
-def now() -> str:
-    """The time in RFC 3339, in UTC with milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Report:

@@ -73,7 +73,7 @@ def run_attempt(assignment: Assignment, node: Node, send: Send, control: Control
     report.line(f"attempt {assignment.attempt} begins on node {node.name}")
     report.state(TesState.INITIALIZING)
     try:
-        with _scratch(assignment, node) as scratch:
+        with _scratch(assignment, node, report) as scratch:
             _Attempt(assignment, node, report, control, scratch).run()
     except ExecutorFailed as failure:
         return _failed(report, failure, TesState.EXECUTOR_ERROR)
@@ -397,12 +397,19 @@ class _Attempt:
 
 
 @contextlib.contextmanager
-def _scratch(assignment: Assignment, node: Node) -> Iterator[Path]:
-    """The attempt's own directory; gone after this block."""
+def _scratch(assignment: Assignment, node: Node, report: Report) -> Iterator[Path]:
+    """The attempt's own directory; gone after this block, unless it fails and is to be kept."""
     parent = instance_directory(node.settings, node.instance)
     with owned_directory(parent, f"{assignment.task_id}-{assignment.attempt}") as directory:
         try:
             yield directory
+        except (ExecutorFailed, SystemFault):
+            if node.settings.keep_scratch:
+                # Where no sweep finds it.
+                kept = node.settings.scratch / "kept" / directory.name
+                kept.parent.mkdir(exist_ok=True, mode=0o700)
+                report.line(f"what it wrote is kept on node {node.name}: {directory.rename(kept)}")
+            raise
         finally:
             remove_tree(directory)
 

@@ -22,10 +22,12 @@ from raytes.attempt import Update
 from raytes.config import Settings
 from raytes.dispatch.dispatcher import Dispatcher, Health
 from raytes.models import TesState
+from raytes.moment import now
 from raytes.store import changes
 from raytes.store.changes import Created, Pool, Queued
-from raytes.store.database import Writer, open_for_writing
+from raytes.store.database import DatabaseUnavailable, Writer, open_for_writing
 from raytes.store.documents import NewTask
+from raytes.store.retention import Retention, prune
 
 T = TypeVar("T")
 NAME = "store"
@@ -34,6 +36,7 @@ NAME = "store"
 _CANCEL_PATIENCE_S = 2.0
 _REPLACE_WITHIN_S = 10.0
 _REPLACE_EVERY_S = 0.1
+_PRUNE_EVERY_S = 60.0
 
 logger = logging.getLogger(__name__)
 
@@ -56,11 +59,12 @@ class Store:
         self._writer = Writer(open_for_writing(settings.database))
         self._started = asyncio.get_running_loop().create_task(self._start())
         self._dispatcher: Dispatcher
+        self._pruning: asyncio.Task[None] | None = None
 
     async def _start(self) -> None:
         facts = await self._submit(changes.recall)
         restarted = facts.get("session") == self._identity.session
-        moment = changes.now()
+        moment = now()
         fresh = {
             "instance": uuid.uuid4().hex,
             "created": moment,
@@ -76,6 +80,9 @@ class Store:
             self._settings, fresh["instance"], NAME, self._identity.node, self._submit
         )
         await self._dispatcher.start(waiting, running, restarted=restarted)
+        kept = Retention(self._settings.retention_age, self._settings.retention_count)
+        if kept:
+            self._pruning = asyncio.create_task(self._prune(kept))
 
     async def ready(self) -> None:
         """Returns when the store has taken up what it found.
@@ -135,14 +142,25 @@ class Store:
             DatabaseUnavailable: nothing can be written, and so nothing be created or run.
         """
         await self._started
-        await self._submit(partial(changes.remember, facts={"checked": changes.now()}))
+        await self._submit(partial(changes.remember, facts={"checked": now()}))
         return await self._dispatcher.health(patience_s)
 
     async def stop(self) -> None:
         """Begin nothing more, give back what runs, and close the database."""
         await self._started
+        if self._pruning:
+            self._pruning.cancel()
         await self._dispatcher.stop()
         await asyncio.to_thread(self._writer.close)
+
+    async def _prune(self, kept: Retention) -> None:
+        while True:
+            try:
+                if removed := await prune(self._submit, kept):
+                    logger.info("%d ended tasks were not to be kept any longer", removed)
+            except DatabaseUnavailable as error:
+                logger.warning("ended tasks could not be removed: %s", error)
+            await asyncio.sleep(_PRUNE_EVERY_S)
 
     def _submit(self, change: Callable[[Connection], T]) -> "asyncio.Future[T]":
         return asyncio.wrap_future(self._writer.submit(change))

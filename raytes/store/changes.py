@@ -17,6 +17,7 @@ from raytes.attempt import Assignment, Update
 from raytes.config import Settings
 from raytes.lifecycle import FINAL, WITH_RUNNER, predecessors
 from raytes.models import TesState, TesTask, TesTaskLog
+from raytes.moment import now
 from raytes.parameters import choices_of
 from raytes.store.documents import NewTask, join_task, join_types, log_json, split_document
 from raytes.store.schema import attempts, documents, service, system_logs, tags, tails, tasks
@@ -64,11 +65,6 @@ class Created:
 
     fresh: int  # that were not there before
     refused: frozenset[str]  # ids of those for which there was no room
-
-
-def now() -> str:
-    """This moment as RFC 3339, in UTC, to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 # --- create ---------------------------------------------------------------------------

@@ -55,6 +55,24 @@ def open_for_writing(path: Path) -> Engine:
     return engine
 
 
+def open_beside(path: Path) -> Engine:
+    """The engine of a process that writes beside the store, for a moment. It changes no schema.
+
+    Raises:
+        WrongSchema: the database isn't there, or another release has written it.
+    """
+    engine = _engine(path, "BEGIN IMMEDIATE", ("PRAGMA synchronous=FULL",))
+    found = recall(path).get("schema")
+    if found is None:
+        raise WrongSchema(f"there is no database of raytes at {path}")
+    if int(found) != schema.VERSION:
+        raise WrongSchema(
+            f"{path} is the database of another release of raytes (its schema is {found}, this "
+            f"release's is {schema.VERSION}): use the `raytes` that serves it"
+        )
+    return engine
+
+
 def prepare(path: Path) -> None:
     """Make the database if there is none, and find out whether this release can use it.
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import shutil
 import threading
 
 import pytest
@@ -458,3 +459,17 @@ def test_what_takes_long_is_in_the_system_log_before_it_has_ended(bench: Bench) 
         said=saying,
     )
     assert said.is_set()
+
+
+@pytest.mark.parametrize(("keep", "code"), [(True, 1), (True, 0), (False, 1)])
+def test_what_a_failed_attempt_wrote_is_kept_only_if_asked_for(
+    bench: Bench, keep: bool, code: int
+) -> None:
+    script = f"echo found > /work/it; exit {code}"
+    task = {"executors": [bench.executor(script)], "volumes": ["/work"]}
+    attempt = bench.run(task, keep_scratch=keep)
+    parent = bench.node.settings.scratch / "kept"
+    kept = list(parent.glob("*/mounts/*/it"))
+    assert [path.read_text() for path in kept] == (["found\n"] if keep and code else [])
+    assert all(f"is kept on node test-node: {parent}" in attempt.system_logs for _ in kept)
+    shutil.rmtree(parent, ignore_errors=True)

@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from raytes import ids
 from raytes.models import TesExecutor, TesTask
+from raytes.moment import now
 from raytes.store import changes
 from raytes.store.database import Writer, open_for_writing
 from raytes.store.documents import NewTask, split_document
@@ -31,6 +32,12 @@ class Database:
         self.change(lambda c: changes.create(c, [new]))
         return new.id
 
+    def cancelled(self) -> str:
+        """A task that has ended."""
+        task = self.create()
+        self.change(lambda c: changes.cancel(c, task))
+        return task
+
     def close(self) -> None:
         self.reader.close()
         self.writer.close()
@@ -46,7 +53,7 @@ def new_task(task: TesTask, warnings: tuple[str, ...] = ()) -> NewTask:
         id=ids.mint(),
         owner="",
         name=task.name,
-        created=changes.now(),
+        created=now(),
         shape="a shape",
         document=document,
         contents=contents,

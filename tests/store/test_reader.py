@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from raytes.models import TesState
+from raytes.moment import now
 from raytes.store import changes
 from raytes.store.database import DatabaseUnavailable
 from raytes.store.pages import Filters
@@ -62,7 +63,7 @@ def test_pages_show_each_matching_task_once_the_newest_first(
     size: int,
     view: View,
 ) -> None:
-    owner = changes.now() + str(id(tasks))
+    owner = now() + str(id(tasks))
     expected = []
     for task in tasks:
         document = minimal_task(name=task["name"], tags={**task["tags"], "run": owner})

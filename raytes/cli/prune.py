@@ -1,0 +1,67 @@
+"""The command `raytes prune`: forgets ended tasks."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from raytes.cli.app import app, fail
+from raytes.cli.exits import Exit
+from raytes.cli.settings import Config, StateDir, load_or_fail
+
+
+@app.command()
+def prune(
+    older_than: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Forget what ended so long ago: seconds, or 12h, 30d, 8w."
+        ),
+    ] = None,
+    keep: Annotated[
+        int | None,
+        typer.Option(metavar="NUMBER", min=0, help="Forget all but so many: the last to end."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say how many it would be.")
+    ] = False,
+    state_dir: StateDir = None,
+    config: Config = None,
+) -> None:
+    """Forget ended tasks for good, with their logs.
+
+    Tasks that wait or run, and files, are not touched. It works on the database itself, on the
+    machine that serves, and may be used while the service runs. The settings retention_age and
+    retention_count do the same all the time.
+    """
+    if older_than is None and keep is None:
+        fail("say what is to be forgotten, with --older-than or --keep", Exit.USAGE)
+    settings = load_or_fail(config, state_dir=state_dir)
+
+    from pydantic import TypeAdapter, ValidationError
+
+    from raytes.config import Duration
+    from raytes.errors import RaytesError
+    from raytes.store import retention
+    from raytes.store.database import Writer, open_beside
+
+    try:
+        age = None if older_than is None else TypeAdapter(Duration).validate_python(older_than)
+    except ValidationError:
+        fail(f"--older-than takes seconds, or a time as 12h, 30d, 8w: {older_than!r}", Exit.USAGE)
+    kept = retention.Retention(age, keep)
+    try:
+        writer = Writer(open_beside(settings.database))
+        try:
+            if dry_run:
+                found = writer.submit(lambda c: retention.outlived(c, kept)).result()
+                typer.echo(f"{found} ended tasks would be forgotten")
+            else:
+                removed = asyncio.run(
+                    retention.prune(lambda change: asyncio.wrap_future(writer.submit(change)), kept)
+                )
+                typer.echo(f"{removed} ended tasks are forgotten")
+        finally:
+            writer.close()
+    except RaytesError as error:
+        fail(error, Exit.FAILED)

@@ -1,0 +1,88 @@
+"""Retention: which ended tasks are forgotten, and their removal in small pieces.
+
+No state of a task is changed here: what has ended is there, and then it isn't.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import orjson
+from sqlalchemy import Connection, bindparam, delete, func, select
+
+from raytes.moment import as_text
+from raytes.store.schema import attempts, documents, system_logs, tags, tails, tasks
+
+# How many tasks one transaction removes: a few milliseconds, for which others wait to write.
+_PIECE = 100
+_PAUSE_S = 0.05
+
+Change = Callable[[Connection], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Which ended tasks are kept: those that are both young and few enough."""
+
+    age: float | None = None  # seconds since they ended; None: of any age
+    count: int | None = None  # the last ones to end; None: however many
+
+    def __bool__(self) -> bool:
+        """Whether anything is forgotten at all."""
+        return self.age is not None or self.count is not None
+
+
+async def prune(submit: "Callable[[Change], asyncio.Future[int]]", kept: Retention) -> int:
+    """Remove what is not to be kept, in transactions between which others write; how many.
+
+    Raises:
+        DatabaseUnavailable: the database can't be written now.
+    """
+    most, removed = await submit(partial(outlived, kept=kept)), 0
+    while removed < most:
+        piece = await submit(partial(forget, most=min(_PIECE, most - removed)))
+        if not piece:  # somebody else prunes too
+            break
+        removed += piece
+        await asyncio.sleep(_PAUSE_S)
+    return removed
+
+
+def outlived(connection: Connection, kept: Retention) -> int:
+    """How many ended tasks are not to be kept. It is always those that ended first."""
+    beyond = []
+    if kept.age is not None:
+        ended_before = as_text(datetime.now(UTC) - timedelta(seconds=kept.age))
+        beyond.append(connection.execute(_ENDED.where(tasks.c.ended < ended_before)).scalar_one())
+    if kept.count is not None:
+        beyond.append(connection.execute(_ENDED).scalar_one() - kept.count)
+    return max(0, *beyond) if beyond else 0
+
+
+def forget(connection: Connection, most: int) -> int:
+    """Remove the tasks that ended first, with all that is known of them; how many there were."""
+    ids = connection.execute(_FIRST, {"most": most}).scalars().all()
+    for task_id in ids:
+        # One after the other: documents may be large.
+        document = orjson.loads(connection.execute(_DOCUMENT, {"task": task_id}).scalar_one())
+        if keys := list(document.get("tags", ())):
+            of_task = tags.c.key.in_(keys) & (tags.c.task_id == task_id)
+            connection.execute(delete(tags).where(of_task))
+    for table in (documents, attempts, tails, system_logs):
+        connection.execute(delete(table).where(table.c.task_id.in_(ids)))
+    connection.execute(delete(tasks).where(tasks.c.id.in_(ids)))
+    return len(ids)
+
+
+_ENDED = select(func.count()).where(tasks.c.ended.is_not(None))
+
+_FIRST = (
+    select(tasks.c.id)
+    .where(tasks.c.ended.is_not(None))
+    .order_by(tasks.c.ended)
+    .limit(bindparam("most"))
+)
+
+_DOCUMENT = select(documents.c.document).where(documents.c.task_id == bindparam("task"))
