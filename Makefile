@@ -1,7 +1,7 @@
 PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint bench clean
+.PHONY: help setup demo test test-all test-servers lint bench clean
 
 help:
 	@echo "make demo      run a real workload through a service of its own"
@@ -17,10 +17,13 @@ setup:
 demo: setup
 	@$(PYTHON) -m demo
 
-test: lint
+test-servers:
+	@scripts/install-test-servers
+
+test: lint test-servers
 	$(PYTHON) -m pytest -m "not slow"
 
-test-all: lint
+test-all: lint test-servers
 	$(PYTHON) -m pytest
 
 lint: setup

@@ -14,7 +14,9 @@ from raytes.storage import Storage
 from .object_store import AzureContainer, Bucket, GcsBucket, S3Bucket, new_bucket_name
 from .servers import free_port, running
 
-AZURITE = shutil.which("azurite-blob")
+# As scripts/install-test-servers does it.
+_INSTALLED = Path(__file__).parents[2] / ".make/azurite/node_modules/.bin"
+AZURITE = shutil.which("azurite-blob") or shutil.which("azurite-blob", path=_INSTALLED)
 
 
 @pytest.fixture(autouse=True)
