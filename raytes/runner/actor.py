@@ -21,6 +21,7 @@ from raytes.config import Settings
 from raytes.errors import RaytesError
 from raytes.runner.control import Control
 from raytes.runner.image_files import ImageFiles
+from raytes.runner.metrics import InputMetrics
 from raytes.runner.service import PodmanService
 from raytes.runner.sweep import sweep_with
 from raytes.runner.task import Node, run_attempt
@@ -64,6 +65,7 @@ class Runner:
             podman=PodmanService(settings, instance),
             storage=Storage(settings),
             image_files=ImageFiles(),
+            count_inputs=InputMetrics(settings.name).count,
             gpus=_assigned_gpus(),
         )
         self._lock = threading.Lock()

@@ -25,8 +25,11 @@ class StagedIn:
     """What each turned out to be, by index."""
     fetched: int = 0
     """Files that came from other places than this node."""
+    fetched_bytes: int = 0
+    """What was moved for them."""
     cached: int = 0
     """How many of them the node's cache had already."""
+    cached_bytes: int = 0
 
     @property
     def cache(self) -> str | None:
@@ -100,7 +103,8 @@ def stage_in(
     for layer in _layers(plan.staged):
         concurrently(layer, stage, stop, limit=_AT_ONCE)
     fetching.end()
-    staged.fetched, staged.cached = fetching.files, fetching.cached
+    staged.fetched, staged.fetched_bytes = fetching.files, fetching.moved
+    staged.cached, staged.cached_bytes = fetching.cached, fetching.cached_bytes
     make_directories(plan)  # again: a copied directory brings a mode of its own
     return staged
 

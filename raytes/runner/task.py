@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,7 +22,13 @@ from raytes.runner.enforcement import Enforcement
 from raytes.runner.executor import Execution, Limits, Result, Sandbox, remove_container
 from raytes.runner.image_files import ImageFiles, InImageOutputs
 from raytes.runner.images import require_image
-from raytes.runner.inputs import bytes_of_inputs, find_originals, make_directories, stage_in
+from raytes.runner.inputs import (
+    StagedIn,
+    bytes_of_inputs,
+    find_originals,
+    make_directories,
+    stage_in,
+)
 from raytes.runner.mounts import Bind, MountPlan, Original, plan_mounts
 from raytes.runner.outputs import StageOut, StoredOutput, find_output
 from raytes.runner.owner import lock_of, owned_directory
@@ -47,6 +53,7 @@ class Node:
     podman: PodmanService
     storage: Storage
     image_files: ImageFiles
+    count_inputs: Callable[[StagedIn], None] = lambda staged: None
     gpus: tuple[str, ...] = ()  # of the runner: the ids of those that Ray has assigned to it
 
 
@@ -165,6 +172,7 @@ class _Attempt:
             self._task, plan, originals, self._node.storage, self._control.stop, self._report.line
         )
         self._report.input_types(staged.types)
+        self._node.count_inputs(staged)
         if staged.cache:
             self._report.metadata(cache=staged.cache)
         self._control.check()

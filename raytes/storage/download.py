@@ -94,8 +94,7 @@ class Download:
         else:
             await self._get(found, destination, transfer)
         if had:
-            transfer.skip(max(found.size, 0))
-            self._progress.cached += 1
+            transfer.cached(found.size)
         transfer.done()
 
     async def _get(self, found: Object, destination: Path, transfer: Transfer) -> None:

@@ -49,6 +49,7 @@ class Progress:
         """Files that are there."""
         self.cached = 0
         """How many of them the node had already."""
+        self.cached_bytes = 0
         self._unknown_parts = parts
         self._expected_files = 0
         self._expected_bytes = 0
@@ -73,10 +74,12 @@ class Progress:
             if now >= self._due:
                 self._say_how_far(now)
 
-    def skip(self, count: int) -> None:
-        """`count` of the bytes that were expected needn't be moved."""
+    def count_cached(self, size: int) -> None:
+        """One of the files needn't be moved, with its bytes that were expected."""
         with self._lock:
-            self._expected_bytes -= count
+            self.cached += 1
+            self.cached_bytes += size
+            self._expected_bytes -= size
 
     def count_file(self) -> None:
         """One more file is there."""
@@ -133,9 +136,9 @@ class Transfer:
             self._progress.add(-self._moved)
         self._moved = 0
 
-    def skip(self, count: int) -> None:
-        """`count` of its bytes are there without having been moved."""
-        self._progress.skip(count)
+    def cached(self, size: int) -> None:
+        """The node had all of its bytes already."""
+        self._progress.count_cached(size)
 
     def done(self) -> None:
         """The file is there."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import ray
 
@@ -17,6 +18,9 @@ from raytes.config import Settings
 from raytes.models import TesState, TesTask
 from raytes.runner.actor import Runner
 from tests.images import Images
+from tests.storage.faulty_proxy import faulty_proxy
+
+NONE: dict[str, Any] = {}
 
 
 class Store:
@@ -40,6 +44,7 @@ def cluster(podman_images: Images) -> Iterator[None]:
         include_dashboard=False,
         log_to_driver=False,
         configure_logging=False,
+        _system_config={"metrics_report_interval_ms": 200},
     )
     yield
     ray.shutdown()
@@ -52,12 +57,18 @@ def store(cluster: None) -> Iterator[Any]:
     ray.kill(store)
 
 
-def start(directory: Path, **options: Any) -> Any:
-    settings = Settings(state_dir=directory, network="none", default_ram_gb=0.1)
+def start(directory: Path, settings: dict[str, Any] = NONE, **options: Any) -> Any:
+    settings = {"network": "none", "default_ram_gb": 0.1, **settings}
     return (
         ray.remote(Runner)
         .options(max_concurrency=4, num_cpus=1, **options)
-        .remote(settings, uuid.uuid4().hex, "runner-1", "store", "shape")
+        .remote(
+            Settings(state_dir=directory, **settings),
+            uuid.uuid4().hex,
+            "runner-1",
+            "store",
+            "shape",
+        )
     )
 
 
@@ -75,8 +86,8 @@ def gpu_runner(store: Any, tmp_path: Path) -> Iterator[Any]:
     ray.kill(runner)
 
 
-def assignment(images: Images, *command: str) -> Assignment:
-    task = {"executors": [{"image": images.busybox, "command": list(command)}]}
+def assignment(images: Images, *command: str, **task: Any) -> Assignment:
+    task["executors"] = [{"image": images.busybox, "command": list(command)}]
     return Assignment(ids.mint(), 1, TesTask.model_validate(task))
 
 
@@ -138,3 +149,39 @@ def test_a_runner_asks_podman_for_the_gpu_that_ray_has_assigned_to_it(
     assert last.log.metadata["failure_reason"] == "container_refused"
     [asked] = set(re.findall(r"nvidia\.com/gpu=\w+", " ".join(last.system_logs)))
     assert asked in ("nvidia.com/gpu=0", "nvidia.com/gpu=1")
+
+
+def test_what_the_cache_served_can_be_scraped_from_the_node(
+    store: Any, tmp_path: Path, podman_images: Images
+) -> None:
+    with faulty_proxy() as server:
+        server.files = {"/a": b"a" * 10, "/b": b"b" * 100}
+        inputs = [{"url": f"{server.url}/{name}", "path": f"/in/{name}"} for name in "ab"]
+        settings = {"name": "counted", "schemes": ("http",), "storage": {server.url: {}}}
+        runner = start(tmp_path, settings)
+        for these in (inputs[:1], inputs):
+            last = ray.get(runner.run.remote(assignment(podman_images, "true", inputs=these)))
+            assert last.state is TesState.COMPLETE
+        counted = until_counted('service="counted"', 4)
+        ray.kill(runner)
+    assert counted == {
+        ("ray_raytes_input_files_total", "miss"): 2,
+        ("ray_raytes_input_bytes_total", "miss"): 110,
+        ("ray_raytes_input_files_total", "hit"): 1,
+        ("ray_raytes_input_bytes_total", "hit"): 10,
+    }
+
+
+def until_counted(tag: str, samples: int) -> dict[tuple[str, str], float]:
+    """The samples with a tag that Ray's agent exports, by name and `cache`, once they are all."""
+    (node,) = ray.nodes()
+    url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+    deadline = time.monotonic() + 60
+    found: dict[tuple[str, str], float] = {}
+    while len(found) < samples:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)  # Ray exports at intervals and tells nobody
+        for line in httpx.get(url).text.splitlines():
+            if tag in line and (match := re.match(r'(\w+)\{.*cache="(\w+)".*\} (\S+)', line)):
+                found[match[1], match[2]] = float(match[3])
+    return found

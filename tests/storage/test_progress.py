@@ -56,7 +56,7 @@ def test_a_line_has_the_amount_the_files_and_the_rate_since_the_last_one(watched
 def test_what_the_node_has_already_is_no_part_of_what_is_to_be_moved(watched: Watched) -> None:
     watched.progress.expect(2, 4 * 10**9)
     had, moved = watched.progress.begin(), watched.progress.begin()
-    had.skip(3 * 10**9)
+    had.cached(3 * 10**9)
     had.done()
     watched.clock.now = 5
     moved.moved(500 * 10**6)
