@@ -80,6 +80,7 @@ def _of_node(health: NodeHealth) -> JsonObject:
         "gpu_type": node.gpu_type,
         "zone": node.zone,
         "preemptible": node.spot,
+        "closed": node.closed or None,
         "runners": health.runners,
         "tasks": health.tasks,
         "raytes": condition and condition.raytes,

@@ -268,6 +268,8 @@ def health(as_json: Json = False, server: Server = _LOCAL) -> None:
         display.print_nodes(found["nodes"])
         for node in found["nodes"]:
             display.print_lines(f"{node['name']}: {each}" for each in node["shortcomings"] or ())
+            if node["closed"] and node["closed"] not in (node["shortcomings"] or ()):
+                display.print_lines([f"{node['name']} gets no tasks: {node['closed']}"])
 
 
 @contextmanager

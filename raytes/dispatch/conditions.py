@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Final
 
 from raytes.runner.condition import Condition
@@ -22,12 +22,13 @@ class Conditions:
         self._looked: dict[str, float] = {}  # when the last look began
         self._looks: dict[str, asyncio.Task[None]] = {}
 
-    def see(self, living: Iterable[str], at_work: Iterable[str]) -> None:
+    def see(self, living: Iterable[str], at_work: Iterable[str], due: Collection[str] = ()) -> None:
         """Begin to look where it is time to, and forget the nodes that are gone.
 
         Parameters:
             living: the ids of all nodes that could run tasks.
             at_work: of those that have runners.
+            due: of those to be looked at now for another reason.
         """
         nodes, busy = set(living), set(at_work)
         for gone in self._looked.keys() - nodes:
@@ -36,7 +37,8 @@ class Conditions:
         now = time.monotonic()
         for node in nodes - self._looks.keys():
             looked = self._looked.get(node)
-            if looked is None or (node in busy and now - looked >= _AGAIN_S):
+            again = looked is None or (node in busy and now - looked >= _AGAIN_S)
+            if again or node in due:
                 self._looked[node] = now
                 self._looks[node] = asyncio.create_task(self._learn(node))
 

@@ -15,31 +15,22 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import ray
-from ray.exceptions import RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.exceptions import ActorUnavailableError, RayError
 from sqlalchemy import Connection
 
-from raytes import __version__, ids
+from raytes import ids
 from raytes.attempt import Assignment, Update
 from raytes.config import Settings
 from raytes.dispatch.backlog import WINDOW, Backlog
-from raytes.dispatch.conditions import Conditions
 from raytes.dispatch.lanes import Lanes
-from raytes.dispatch.shape import (
-    DISK_RESOURCE,
-    GPU_LABEL,
-    GPU_RESOURCE,
-    MARKET_LABEL,
-    ZONE_LABEL,
-    Node,
-    Shape,
-)
+from raytes.dispatch.losses import NO_OWNER, STOPPED, runner_lost
+from raytes.dispatch.nodes import Nodes
+from raytes.dispatch.shape import Node, Shape
 from raytes.models import TesState
 from raytes.runner.actor import AttemptKey, Runner
-from raytes.runner.condition import Condition, examine, out_of_reach
-from raytes.runner.sweep import sweep
+from raytes.runner.condition import Condition
 from raytes.store import changes
-from raytes.store.changes import Ended, Pool, Queued, Running
+from raytes.store.changes import Ended, Loss, Pool, Queued, Running
 from raytes.store.database import DatabaseUnavailable
 
 T = TypeVar("T")
@@ -49,10 +40,12 @@ RUNNER_PREFIX = "runner-"
 _RUNNER_CONCURRENCY = 4
 _NODES_EVERY_S = 2.0
 _RECONCILE_EVERY_S = 15.0
-_SWEEP_TIMEOUT_S = 30.0
-_EXAMINE_TIMEOUT_S = 60.0
+_STRANDED_AFTER_S = 10.0
 _ANSWER_TIMEOUT_S = 30.0
 _DATABASE_RETRY_S = 0.5
+_ASK_AGAIN_S = 1.0
+# A runner that Ray believes alive and that can't be reached for so long is given up.
+_OUT_OF_REACH_S = 600.0
 
 logger = logging.getLogger(__name__)
 
@@ -110,8 +103,7 @@ class Dispatcher:
             max_pending=settings.max_pending_runners,
             clock=time.monotonic,
         )
-        self._nodes: list[Node] = []
-        self._conditions = Conditions(self._examine)
+        self._nodes = Nodes(settings, instance, serving_node, self._nodes_changed)
         self._leases: dict[str, Lease] = {}
         self._backlog = Backlog()
         self._ended: dict[str, asyncio.Event] = {}
@@ -133,14 +125,16 @@ class Dispatcher:
         `restarted`: only the store was, so that runners may live on; else whatever ran
         was stopped with the service, which costs a task none of its retries.
         """
-        await self._look_at_nodes()
+        await self._nodes.refresh()
+        self._nodes_changed()
+        self._see_nodes()
         at_work = {RUNNER_PREFIX + task.runner for task in running}
         for name in await asyncio.to_thread(ray.util.list_named_actors):
             # One that is idle, or not up yet, isn't worth the wait for its answer.
             if name.startswith(RUNNER_PREFIX) and name not in at_work:
                 await asyncio.to_thread(_kill_named, name)
         for task in running:
-            self._spawn(self._take_up(task, "runner_lost" if restarted else "service_stopped"))
+            self._spawn(self._take_up(task, NO_OWNER if restarted else STOPPED))
         self._backlog.begin(waiting)
         self._refill()
         self._spawn(self._for_ever(self._plan_on_events()))
@@ -186,16 +180,16 @@ class Dispatcher:
     async def health(self, patience_s: float) -> Health:
         """How the tasks and nodes are; waits so long at most for the first look at a node."""
         self._see_nodes()
-        await self._conditions.first(patience_s)
+        await self._nodes.first_looks(patience_s)
         leases = list(self._leases.values())
         nodes = (
             NodeHealth(
                 node,
-                self._conditions.of(node.id),
+                self._nodes.condition(node.id),
                 runners=sum(lease.node == node.id for lease in leases),
                 tasks=sum(lease.node == node.id and lease.task is not None for lease in leases),
             )
-            for node in self._nodes
+            for node in self._nodes.living()
         )
         return Health(self._backlog.count, tuple(nodes))
 
@@ -236,7 +230,7 @@ class Dispatcher:
         self._lanes.asked(runner_id, shape, without)
         lease.drive = self._spawn(self._drive(lease, None))
 
-    async def _take_up(self, task: Running, reason: str) -> None:
+    async def _take_up(self, task: Running, otherwise: Loss) -> None:
         """Go on with a runner that outlived the store; without it, the attempt is lost."""
         name, key = RUNNER_PREFIX + task.runner, (task.id, task.attempt)
         self._in_hand.add(key)
@@ -245,12 +239,13 @@ class Dispatcher:
             info = await asyncio.wait_for(_answer(actor.describe.remote()), _ANSWER_TIMEOUT_S)
         except (RayError, ValueError, TimeoutError):
             await asyncio.to_thread(_kill_named, name)
-            await self._lost(task, reason, node="")
+            await self._lost(task, otherwise, node="")
             return
         shape = Shape.from_key(info.shape)
         lease = Lease(task.runner, actor, task=key, node=info.node_id)
         self._leases[lease.id] = lease
         self._in_hand.discard(key)
+        self._nodes.trust(info.node_id)
         self._lanes.asked(lease.id, shape)
         self._lanes.up(lease.id, info.node_id)
         self._lanes.busy(lease.id)
@@ -260,7 +255,7 @@ class Dispatcher:
         """One runner's life: up, task after task, gone."""
         try:
             if not lease.node:
-                lease.node = (await _answer(lease.actor.describe.remote())).node_id
+                lease.node = (await _insist(lease.actor.describe.remote)).node_id
                 self._lanes.up(lease.id, lease.node)
             if resumed is not None:
                 await self._resume(lease, resumed)
@@ -277,7 +272,7 @@ class Dispatcher:
             logger.warning("runner %s is gone: %s", lease.id, error)
             if lease.task is not None:
                 task = Running(*lease.task, runner=lease.id)
-                self._spawn(self._lost(task, "runner_lost", lease.node))
+                self._spawn(self._lost(task, None, lease.node))
         finally:
             self._forget(lease)
 
@@ -290,7 +285,8 @@ class Dispatcher:
             return
         self._backlog.count -= 1
         lease.task = (task_id, assignment.attempt)
-        last = await _answer(lease.actor.run.remote(assignment))
+        # Asked again, a runner waits for the same end.
+        last = await _insist(partial(lease.actor.run.remote, assignment))
         self._finish(lease, last)
 
     async def _resume(self, lease: Lease, task: Running) -> None:
@@ -299,12 +295,13 @@ class Dispatcher:
         Asking again is harmless: a runner knows what it is at and what it has finished.
         """
         document = await self._persist(lambda c: changes.load(c, task.id))
-        last = lease.actor.run.remote(Assignment(task.id, task.attempt, document))
+        assignment = Assignment(task.id, task.attempt, document)
+        last = _insist(partial(lease.actor.run.remote, assignment))
         if task.canceling:
             lease.actor.cancel.remote(task.id, task.attempt)
         if self._stopping:
             lease.actor.stop.remote()
-        self._finish(lease, await _answer(last))
+        self._finish(lease, await last)
 
     def _finish(self, lease: Lease, last: Update) -> None:
         """An attempt has ended. What the runner does next need not wait until that is on
@@ -312,12 +309,17 @@ class Dispatcher:
         lease.task = None
         key = (last.task_id, last.attempt)
         self._in_hand.add(key)
-        self._spawn(self._settle(key, lambda c: changes.end(c, last, self._settings)))
+        if last.state is TesState.SYSTEM_ERROR and last.retry:
+            self._failed_on(lease.node)
+        elif last.state in (TesState.COMPLETE, TesState.EXECUTOR_ERROR):
+            self._nodes.closures.went_well(lease.node)
+        end = partial(changes.end, last=last, settings=self._settings)
+        self._spawn(self._settle(key, end, lease.node))
 
     async def _settle(
-        self, attempt: AttemptKey, change: Callable[[Connection], Ended | None]
+        self, attempt: AttemptKey, change: Callable[[Connection], Ended | None], node: str
     ) -> None:
-        """Write the end of an attempt and see to what follows from it."""
+        """Write the end of an attempt on a node and see to what follows from it."""
         try:
             ended = await self._persist(change)
         finally:
@@ -327,32 +329,41 @@ class Dispatcher:
             return
         if ended.state is TesState.QUEUED:
             self._backlog.count += 1
-            self._spawn(self._retry(ended))
+            self._spawn(self._retry(ended, node))
         elif waiting := self._ended.get(ended.id):
             waiting.set()
 
-    async def _retry(self, ended: Ended) -> None:
+    async def _retry(self, ended: Ended, node: str) -> None:
         if ended.retries:
             await asyncio.sleep(self._settings.retry_delay * 2 ** (ended.retries - 1))
         self.enqueue([Queued(ended.id, ended.pool)])
+        if node and ended.retries:
+            self._lanes.make_wary(ended.id, Shape.from_key(ended.pool.shape), node)
 
-    async def _lost(self, task: Running, reason: str, node: str) -> None:
-        """An attempt whose runner is no more: clean up after it, then decide what follows."""
+    async def _lost(self, task: Running, loss: Loss | None, node: str) -> None:
+        """An attempt whose runner is no more: clean up after it, then decide what follows.
+
+        Parameters:
+            loss: why; None: that is to be found out.
+            node: where the runner was; empty: nobody knows.
+        """
         key = (task.id, task.attempt)
         self._in_hand.add(key)
-        if node:
-            await self._sweep(node)
-        await self._settle(key, lambda c: changes.lose(c, task, reason, node, self._settings))
+        death = await self._nodes.death(node) if node else None
+        if death is None and node:
+            if not await self._nodes.sweep(node):
+                death = await self._nodes.death(node)  # Ray takes a while to be sure of it
+            if death is None:
+                self._failed_on(node)
+        why = loss or death or runner_lost(self._nodes.name(node))
+        await self._settle(key, lambda c: changes.lose(c, task, why, self._settings), node)
 
-    async def _sweep(self, node: str) -> None:
-        """Remove what dead runners left on a node, if the node itself lives."""
-        clean = ray.remote(sweep).options(num_cpus=0, **_on(node))
-        try:
-            await asyncio.wait_for(
-                _answer(clean.remote(self._settings, self._instance)), _SWEEP_TIMEOUT_S
-            )
-        except (RayError, TimeoutError) as error:
-            logger.warning("node %s could not be swept: %s", node, error)
+    def _failed_on(self, node: str) -> None:
+        """An attempt failed on a node for a cause of the system."""
+        if self._nodes.closures.failed(node):
+            logger.warning("node %s gets no tasks: it is looked at first", self._nodes.name(node))
+            self._nodes_changed()
+            self._see_nodes()
 
     def _release(self, lease: Lease) -> None:
         if lease.drive:
@@ -406,14 +417,15 @@ class Dispatcher:
         while True:
             await asyncio.sleep(_NODES_EVERY_S)
             try:
-                await self._look_at_nodes()
+                await self._nodes.refresh()
             except RayError as error:
                 logger.warning("Ray does not say which nodes there are: %s", error)
                 continue
             self._see_nodes()
+            self._nodes_changed()
+            await self._tell_the_stranded()
             for shape, tasks in self._lanes.hopeless(self._settings.infeasible_grace):
                 await self._refuse(shape, tasks)
-            self._replan.set()
 
     async def _reconcile(self) -> None:
         """Find tasks that are said to be with a runner while nobody here sees to them.
@@ -428,7 +440,7 @@ class Dispatcher:
             orphans = {task for task in believed if (task.id, task.attempt) not in seen_to}
             for task in orphans & suspects:
                 logger.error("task %s has no owner: it is tried again", task.id)
-                self._spawn(self._lost(task, "runner_lost", node=""))
+                self._spawn(self._lost(task, NO_OWNER, node=""))
             suspects = orphans - suspects
 
     async def _for_ever(self, loop: Coroutine[Any, Any, None]) -> None:
@@ -439,31 +451,25 @@ class Dispatcher:
             logger.exception("the dispatcher failed; the store starts again from its database")
             os._exit(1)
 
-    async def _look_at_nodes(self) -> None:
-        found = await asyncio.to_thread(ray.nodes)
-        self._nodes = [_node(entry, self._serving_node) for entry in found if entry["Alive"]]
-        self._disk_declared = any(node.disk_gb is not None for node in self._nodes)
-        self._lanes.set_nodes(self._nodes)
+    def _nodes_changed(self) -> None:
+        nodes = self._nodes.living()
+        self._disk_declared = any(node.disk_gb is not None for node in nodes)
+        self._lanes.set_nodes(nodes)
+        self._replan.set()
 
     def _see_nodes(self) -> None:
-        self._conditions.see(
-            (node.id for node in self._nodes if node.cpus),
-            (lease.node for lease in self._leases.values()),
-        )
+        at_work = (lease.node for lease in self._leases.values())
+        self._nodes.see(at_work, waiting=bool(self._backlog.count))
 
-    async def _examine(self, node: str) -> Condition:
-        """Have a node looked at, on the node itself."""
-        look = ray.remote(examine).options(num_cpus=0, max_retries=0, **_on(node))
-        try:
-            found: Condition = await asyncio.wait_for(
-                _answer(look.remote(self._settings, self._instance, __version__)),
-                _EXAMINE_TIMEOUT_S,
+    async def _tell_the_stranded(self) -> None:
+        """Say in the logs of tasks that wait because nodes are closed, why those are."""
+        for tasks, nodes in self._lanes.stranded(_STRANDED_AFTER_S):
+            why = "; ".join(f"{node.name}: {node.closed}" for node in nodes)
+            line = (
+                f"this task waits, because no task is begun on the nodes that could hold it: {why}"
             )
-        except TimeoutError:
-            return out_of_reach(f"it did not answer within {_EXAMINE_TIMEOUT_S:.0f} seconds")
-        except RayError as error:
-            return out_of_reach(str(error).strip().splitlines()[-1])
-        return found
+            for task_id in tasks:
+                await self._persist(partial(changes.note, task_id=task_id, line=line))
 
     async def _refuse(self, shape: Shape, tasks: list[str]) -> None:
         largest = self._lanes.largest_node()
@@ -502,9 +508,18 @@ async def _answer(reference: Any) -> Any:
     return await reference
 
 
-def _on(node: str) -> dict[str, Any]:
-    """The options of what is run on one node and nowhere else."""
-    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
+async def _insist(call: Callable[[], Any]) -> Any:
+    """The answer to a call that may be made again, made again while the actor lives and only
+    can't be reached."""
+    deadline = time.monotonic() + _OUT_OF_REACH_S
+    while True:
+        try:
+            return await call()
+        except ActorUnavailableError as error:
+            if time.monotonic() > deadline:
+                raise
+            logger.info("a runner can't be reached: %s", error)
+            await asyncio.sleep(_ASK_AGAIN_S)
 
 
 def _kill_named(name: str) -> None:
@@ -512,20 +527,3 @@ def _kill_named(name: str) -> None:
         ray.kill(ray.get_actor(name))
     except ValueError:
         logger.info("%s is gone already", name)
-
-
-def _node(entry: dict[str, Any], serving_node: str) -> Node:
-    resources, labels = entry["Resources"], entry.get("Labels", {})
-    return Node(
-        id=entry["NodeID"],
-        cpus=resources.get("CPU", 0.0),
-        memory=int(resources.get("memory", 0)),
-        disk_gb=resources.get(DISK_RESOURCE),
-        gpus=resources.get(GPU_RESOURCE, 0.0),
-        gpu_type=labels.get(GPU_LABEL, ""),
-        zone=labels.get(ZONE_LABEL, ""),
-        spot=labels.get(MARKET_LABEL) == "spot",
-        serving=entry["NodeID"] == serving_node,
-        name=entry["NodeManagerHostname"],
-        address=entry["NodeManagerAddress"],
-    )

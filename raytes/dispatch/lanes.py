@@ -140,15 +140,17 @@ class Lanes:
         """The nodes that live now."""
         self._nodes = {node.id: node for node in nodes}
 
-    def enqueue(self, task_id: str, shape: Shape, wary_of: str = "") -> None:
-        """A task waits; `wary_of` is the node where the last attempt at it failed."""
+    def enqueue(self, task_id: str, shape: Shape) -> None:
+        """A task waits."""
         lane = self._lane(shape)
-        if wary_of:
-            lane.wary[task_id] = Wariness(wary_of, self._clock() + WARY_S)
         if task_id in lane.removed:
             lane.removed.discard(task_id)
         else:
             heapq.heappush(lane.queue, task_id)
+
+    def make_wary(self, task_id: str, shape: Shape, node: str) -> None:
+        """The last attempt at a queued task failed on a node."""
+        self._lane(shape).wary[task_id] = Wariness(node, self._clock() + WARY_S)
 
     def remove(self, task_id: str, shape: Shape) -> None:
         """A task waits no more: it was cancelled. It must be queued."""
@@ -193,7 +195,7 @@ class Lanes:
         """A runner is free: the task that it does next, or None if it has to wait."""
         runner = self._runners[runner_id]
         lane = self._lane(runner.shape)
-        if self._is_closed(runner.node) or self._must_yield(runner, lane):
+        if not self._may_begin(runner) or self._must_yield(runner, lane):
             task = None
         else:
             task = lane.pop(lambda task: self._is_wary(task, lane, runner.node))
@@ -233,7 +235,9 @@ class Lanes:
             runner.id
             for lane in self._lanes.values()
             for runner in self._idle_with_work(lane)[: len(lane)]
-            if runner.id not in released and not self._must_yield(runner, lane)
+            if runner.id not in released
+            and self._may_begin(runner)
+            and not self._must_yield(runner, lane)
         ]
         return Plan(sorted(released), request, wake)
 
@@ -293,6 +297,11 @@ class Lanes:
     def _is_closed(self, node: str | None) -> bool:
         # One that isn't known yet is taken to be open.
         return node in self._nodes and bool(self._nodes[node].closed)
+
+    def _may_begin(self, runner: Runner) -> bool:
+        """Whether a task may be begun where a runner is."""
+        node = self._nodes.get(runner.node or "")
+        return node is None or (node.looked_at and not node.closed)
 
     def _is_wary(self, task: str, lane: Lane, node: str | None) -> bool:
         """Whether a task is not to be run on a node, because it may hope for another."""

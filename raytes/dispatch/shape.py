@@ -128,6 +128,7 @@ class Node:
     gpu_type: str = ""
     name: str = ""  # its hostname
     address: str = ""
+    looked_at: bool = True  # else no task is begun there yet
     closed: str = ""  # why no task is begun there now, in a person's words; empty: it may be
 
     def could_hold(self, shape: Shape) -> bool:

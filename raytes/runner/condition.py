@@ -1,6 +1,8 @@
 """What a node has for tasks, and what it can't do for them: looked at on the node itself."""
 
+import os
 import shutil
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,8 @@ from raytes.runner.service import PodmanService
 # alone all of a small one.
 _LOW_SHARE: Final = 0.05
 _LOW_BYTES: Final = 10 * GB
+# So much is written to see whether a disk takes anything: more than what a full one may still.
+_TRIED_BYTES: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,7 @@ class Condition:
     podman: str | None  # its version; None: none answers, and no task can be run
     scratch_free: int | None  # bytes, where tasks' files go; None: nobody could look
     shortcomings: tuple[str, ...]  # a sentence each, for a person
+    fault: str = ""  # the one of them for which no task can be run here, if there is one
 
 
 def examine(settings: Settings, instance: str, version: str) -> Condition:
@@ -34,10 +39,11 @@ def examine(settings: Settings, instance: str, version: str) -> Condition:
     Starts a Podman service if there is none, and lets go of it again.
     """
     service = PodmanService(settings, instance)
+    fault, shortcomings = _unwritable(settings.scratch), []
     try:
         info = service.engine().info()
     except PodmanUnavailable as error:
-        podman, shortcomings = None, [str(error)]
+        podman, fault = None, str(error)
     else:
         podman = str(info["version"]["Version"])
         shortcomings = [*enforcement_of(info).shortcomings]
@@ -50,11 +56,14 @@ def examine(settings: Settings, instance: str, version: str) -> Condition:
             f"this node has raytes {raytes.__version__} and the service is {version}: "
             "install that on both"
         )
+    if fault:
+        shortcomings.insert(0, fault)
     return Condition(
         raytes.__version__,
         podman,
         shutil.disk_usage(_existing(settings.scratch)).free,
         tuple(shortcomings),
+        fault,
     )
 
 
@@ -64,7 +73,23 @@ def out_of_reach(cause: str) -> Condition:
         f"raytes can't be run on this node ({cause}): install raytes {raytes.__version__} in the "
         "environment that Ray runs in there"
     )
-    return Condition(None, None, None, (sentence,))
+    return Condition(None, None, None, (sentence,), sentence)
+
+
+def _unwritable(scratch: Path) -> str:
+    """Why tasks' files can't be written on this node; empty: they can."""
+    try:
+        scratch.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=scratch) as file:
+            file.write(bytes(_TRIED_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return (
+            f"tasks' files can't be written at {scratch} on this node ({error.strerror}): make "
+            "room there, or choose another place with scratch_dir"
+        )
+    return ""
 
 
 def _filesystems(directories: Iterable[Path]) -> Iterable[Path]:

@@ -49,6 +49,20 @@ class Running:
     canceling: bool = False
 
 
+SERVICE_STOPPED = "service_stopped"
+PREEMPTED = "preempted"
+MAX_PREEMPTIONS = 10
+"""So many attempts at a task may be lost with nodes that were reclaimed and use up no retry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Why a runner can't speak for its attempt any more."""
+
+    reason: str  # runner_lost, node_lost, PREEMPTED or SERVICE_STOPPED: the failure_reason
+    sentence: str  # for a person
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
     """What became of a task when an attempt at it ended."""
@@ -194,34 +208,29 @@ def end(connection: Connection, last: Update, settings: Settings) -> Ended | Non
     return Ended(last.task_id, after, Pool(row.owner, row.shape), retries)
 
 
-_OBITUARIES = {
-    "runner_lost": "The runner of this attempt died",
-    "service_stopped": "The service was stopped while this attempt was running",
-}
-
-
-def lose(
-    connection: Connection, task: Running, reason: str, node: str, settings: Settings
-) -> Ended | None:
+def lose(connection: Connection, task: Running, loss: Loss, settings: Settings) -> Ended | None:
     """End an attempt whose runner can't speak for it any more, as `end` does.
 
-    `reason` is "runner_lost", or "service_stopped", which uses up no retry.
+    A stop of the service uses up no retry, and neither does a node that was reclaimed, up to
+    `MAX_PREEMPTIONS` times.
     """
     row = connection.execute(_RECORDED, {"task": task.id, "of_number": task.attempt}).one_or_none()
     if row is None:
         return None
+    given_back = loss.reason == SERVICE_STOPPED or (
+        loss.reason == PREEMPTED and _preemptions(connection, task.id) < MAX_PREEMPTIONS
+    )
     moment = now()
     log = TesTaskLog.model_validate_json(row.log)
     log.end_time = moment
-    log.metadata = {**(log.metadata or {}), "failure_reason": reason}
-    where = f" on node {node}" if node else ""
+    log.metadata = {**(log.metadata or {}), "failure_reason": loss.reason}
     last = Update(
         task.id,
         task.attempt,
         seq=row.seq + 1,
-        state=TesState.QUEUED if reason == "service_stopped" else TesState.SYSTEM_ERROR,
+        state=TesState.QUEUED if given_back else TesState.SYSTEM_ERROR,
         log=log,
-        system_logs=(f"{moment} {_OBITUARIES[reason]}{where}.",),
+        system_logs=(f"{moment} {loss.sentence}",),
         retry=True,
     )
     return end(connection, last, settings)
@@ -249,12 +258,20 @@ def refuse(connection: Connection, task_id: str, reason: str, line: str) -> bool
     row = connection.execute(_CURRENT, {"task": task_id}).one_or_none()
     if row is None or row.state != TesState.QUEUED.value:
         return False
-    attempt = max(row.attempt, 1)
+    attempt = row.attempt + 1
     _open_log(connection, task_id, attempt)
     log = TesTaskLog(logs=[], outputs=[], metadata={"failure_reason": reason}, end_time=now())
     connection.execute(_LOG, {"task": task_id, "of_number": attempt, "text": log_json(log)})
     _append_lines(connection, task_id, attempt, [f"{now()} {line}"])
     return _move(connection, task_id, row.attempt, TesState.SYSTEM_ERROR)
+
+
+def note(connection: Connection, task_id: str, line: str) -> None:
+    """Add a line to what is said of a task that is queued, in the log of its next attempt."""
+    row = connection.execute(_CURRENT, {"task": task_id}).one_or_none()
+    if row is not None and row.state == TesState.QUEUED.value:
+        _open_log(connection, task_id, row.attempt + 1)
+        _append_lines(connection, task_id, row.attempt + 1, [f"{now()} {line}"])
 
 
 # --- the service ----------------------------------------------------------------------
@@ -400,6 +417,13 @@ def _move(connection: Connection, task_id: str, attempt: int, after: TesState) -
 
 def _attempt_of(connection: Connection, task_id: str) -> int:
     return int(connection.execute(_ATTEMPT, {"task": task_id}).scalar() or 0)
+
+
+def _preemptions(connection: Connection, task_id: str) -> int:
+    """How many attempts at a task were lost with nodes that were reclaimed."""
+    logs = connection.execute(select(attempts.c.log).where(attempts.c.task_id == task_id))
+    read = (TesTaskLog.model_validate_json(row.log) for row in logs)
+    return sum((log.metadata or {}).get("failure_reason") == PREEMPTED for log in read)
 
 
 def _queued_at(connection: Connection, task_id: str, attempt: int) -> str:

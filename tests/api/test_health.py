@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -52,9 +53,19 @@ def test_a_service_that_is_well_tells_of_each_node_what_it_has_and_what_it_lacks
     assert node == {
         "id": "e1f0", "name": "worker-1", "address": "10.0.0.7", "serving": True,
         "cpus": 4, "memory_gb": 8, "disk_gb": None, "gpus": 0, "gpu_type": "", "zone": "",
-        "preemptible": False, "runners": 2, "tasks": 1, "raytes": "0.1", "podman": "5.2.1",
+        "preemptible": False, "closed": None, "runners": 2, "tasks": 1, "raytes": "0.1",
+        "podman": "5.2.1",
         "scratch_free_gb": 40, "shortcomings": ["this node can't limit processes"],
     }  # fmt: skip
+
+
+def test_a_node_that_gets_no_tasks_is_said_to_be_closed() -> None:
+    async def answer() -> Health:
+        closed = replace(NODE, closed="it is being drained")
+        return Health(0, (NodeHealth(closed, CONDITION, runners=0, tasks=0),))
+
+    [node] = ask(answer).json()["nodes"]
+    assert node["closed"] == "it is being drained"
 
 
 def test_a_node_that_has_not_been_looked_at_is_not_said_to_be_well() -> None:

@@ -283,14 +283,14 @@ def test_info_shows_what_the_server_says_of_itself(raytes: Command, script: Scri
 
 NODE = {
     "name": "worker-1", "cpus": 4.0, "memory_gb": 8.0, "gpus": 1.0, "gpu_type": "A100",
-    "runners": 2, "tasks": 1, "podman": "5.2.1", "scratch_free_gb": 40.0,
+    "closed": None, "runners": 2, "tasks": 1, "podman": "5.2.1", "scratch_free_gb": 40.0,
     "shortcomings": ["this node can't limit processes"],
 }  # fmt: skip
 
 
 def test_health_shows_the_nodes_and_what_they_can_not_do(raytes: Command, script: Script) -> None:
     unseen = {**NODE, "name": "worker-2", "podman": None, "scratch_free_gb": None}
-    unseen["shortcomings"] = None
+    unseen |= {"shortcomings": None, "closed": "it is being drained"}
     script.on("GET", "/health", {"nodes": [NODE, unseen]})
 
     result = raytes("health")
@@ -299,7 +299,10 @@ def test_health_shows_the_nodes_and_what_they_can_not_do(raytes: Command, script
     first, second = result.stdout.splitlines()[1:]
     assert " ".join(first.split()) == "worker-1 4 8.0 GB 1 A100 40.0 GB 5.2.1 2 1"
     assert " ".join(second.split()) == "worker-2 4 8.0 GB 1 A100 2 1"
-    assert result.stderr == "worker-1: this node can't limit processes\n"
+    assert result.stderr.splitlines() == [
+        "worker-1: this node can't limit processes",
+        "worker-2 gets no tasks: it is being drained",
+    ]
     assert json.loads(raytes("health", "--json").stdout)["nodes"][0] == NODE
 
 

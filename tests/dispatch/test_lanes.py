@@ -405,13 +405,26 @@ def test_what_only_the_closed_serving_node_could_hold_asks_ray_for_nothing() -> 
     assert not cluster.pending
 
 
+def test_a_runner_on_a_node_that_was_not_looked_at_yet_waits_for_that() -> None:
+    cluster = Cluster(1)
+    cluster.lanes.set_nodes([replace(cluster.nodes["node0"], looked_at=False)])
+    cluster.add(SMALL, "a")
+    assert cluster.settle() == Plan([], [], [])
+    assert list(cluster.placed) == ["r0"]
+    assert not cluster.running
+    cluster.lanes.set_nodes(cluster.nodes.values())
+    cluster.settle()
+    assert tasks_running(cluster) == ["a"]
+
+
 def test_a_task_that_failed_on_a_node_is_tried_again_on_another() -> None:
     cluster = Cluster(1, 1)
     cluster.add(SMALL, "a")
     cluster.settle()
     assert where(cluster, "a") == "node0"
     del cluster.running["r0"]
-    cluster.lanes.enqueue("a", SMALL, wary_of="node0")
+    cluster.add(SMALL, "a")
+    cluster.lanes.make_wary("a", SMALL, "node0")
     cluster.take("r0")
     cluster.settle()
     assert where(cluster, "a") == "node1"
@@ -420,7 +433,8 @@ def test_a_task_that_failed_on_a_node_is_tried_again_on_another() -> None:
 def test_a_runner_passes_by_what_is_wary_of_its_node_and_takes_the_next() -> None:
     cluster = Cluster(1, 1)
     cluster.free["node1"] = 0  # another user of the cluster
-    cluster.lanes.enqueue("a", SMALL, wary_of="node0")
+    cluster.add(SMALL, "a")
+    cluster.lanes.make_wary("a", SMALL, "node0")
     cluster.add(SMALL, "b", "c")
     cluster.settle()
     assert tasks_running(cluster) == ["b"]
@@ -435,7 +449,8 @@ def test_a_task_that_failed_is_tried_where_it_was_if_no_other_node_could_hold_it
     cluster = Cluster(2, *(1 if other == "too small" else 2 for other in others))
     if "closed" in others:
         cluster.close("node1")
-    cluster.lanes.enqueue("a", BIG, wary_of="node0")
+    cluster.add(BIG, "a")
+    cluster.lanes.make_wary("a", BIG, "node0")
     cluster.settle()
     assert where(cluster, "a") == "node0"
 
@@ -443,7 +458,8 @@ def test_a_task_that_failed_is_tried_where_it_was_if_no_other_node_could_hold_it
 def test_a_task_is_wary_of_a_node_only_for_a_time() -> None:
     cluster = Cluster(1, 1)
     cluster.free["node1"] = 0  # another user of the cluster
-    cluster.lanes.enqueue("a", SMALL, wary_of="node0")
+    cluster.add(SMALL, "a")
+    cluster.lanes.make_wary("a", SMALL, "node0")
     cluster.settle()
     assert not cluster.running
     assert cluster.lanes.deadline() is not None
@@ -456,7 +472,8 @@ def test_a_task_is_wary_of_a_node_only_for_a_time() -> None:
 def test_a_task_that_waits_for_another_node_keeps_nobody_from_the_one_where_it_failed() -> None:
     cluster = Cluster(1, 1)
     cluster.free["node1"] = 0  # another user of the cluster
-    cluster.lanes.enqueue("a", SMALL, wary_of="node0")
+    cluster.add(SMALL, "a")
+    cluster.lanes.make_wary("a", SMALL, "node0")
     cluster.add(Shape(cpus=1, memory=2), "b")
     cluster.settle()
     assert tasks_running(cluster) == ["b"]

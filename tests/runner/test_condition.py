@@ -28,6 +28,7 @@ def test_a_node_tells_its_versions_its_room_and_what_it_can_not_enforce(
     assert found.raytes == raytes.__version__
     assert found.podman == info["version"]["Version"]
     assert found.scratch_free
+    assert found.fault == ""
     assert set(node.podman.enforcement().shortcomings) <= set(found.shortcomings)
 
 
@@ -38,6 +39,16 @@ def test_a_node_whose_podman_does_not_answer_says_so(
     assert found.podman is None
     [sentence] = found.shortcomings
     assert str(tmp_path / "podman.sock") in sentence
+    assert found.fault == sentence
+
+
+def test_a_node_where_files_can_not_be_written_says_so(
+    tmp_path: Path, look: Callable[..., Condition]
+) -> None:
+    (tmp_path / "file").touch()
+    found = look(scratch_dir=tmp_path / "file" / "scratch")
+    assert str(tmp_path / "file" / "scratch") in found.fault
+    assert found.shortcomings[0] == found.fault
 
 
 def test_scratch_need_not_be_there_yet(tmp_path: Path, look: Callable[..., Condition]) -> None:
@@ -64,3 +75,4 @@ def test_a_node_on_which_nothing_can_be_run_is_told_what_to_install() -> None:
     found = out_of_reach("No module named 'raytes'")
     assert (found.raytes, found.podman, found.scratch_free) == (None, None, None)
     assert f"install raytes {raytes.__version__}" in found.shortcomings[0]
+    assert found.fault == found.shortcomings[0]

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,26 @@ class Service:
                     return task
                 assert time.monotonic() < deadline, f"{task_id} stays {task.state}"
                 time.sleep(0.02)
+
+    def await_system_log(self, task_id: str, text: str) -> TesTask:
+        """Wait until something is said in the system log of any attempt at a task."""
+        deadline = time.monotonic() + 120
+        with self.client as client:
+            while True:
+                task = client.get(task_id, View.FULL)
+                if any(text in line for log in task.logs or [] for line in log.system_logs or []):
+                    return task
+                assert time.monotonic() < deadline, f"{task_id} is never told {text!r}: {task}"
+                time.sleep(0.05)
+
+    def await_health(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Wait until the health document is as it should be."""
+        deadline = time.monotonic() + 120
+        with self.client as client:
+            while not condition(health := client.health()):
+                assert time.monotonic() < deadline, health
+                time.sleep(0.1)
+            return health
 
     def await_stdout(self, task_id: str, text: str) -> TesTask:
         """Wait until a task's first executor has said something."""

@@ -1,48 +1,28 @@
 """A service on a Ray cluster that was there before it."""
 
 import os
-import secrets
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from raytes.models import TesState
-from raytes.surroundings import free_ports
 from tests.images import Images
+from tests.service.ray_cluster import RayCluster
 from tests.service.running import Service
 
 NewService = Callable[..., Service]
 
 
 @pytest.fixture(scope="module")
-def cluster(
-    podman_images: Images, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, str]]:
+def cluster(podman_images: Images) -> Iterator[dict[str, str]]:
     """A head node; the environment of who may join it."""
-    directory = Path("/tmp") / f"raytes-test-{secrets.token_hex(4)}"  # Ray's sockets need it short
-    [port] = free_ports(1)
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    options = ["--port", str(port), "--include-dashboard", "false", "--temp-dir", str(directory)]
-    ray = Path(sys.executable).with_name("ray")
-    head = subprocess.Popen(
-        [ray, "start", "--head", "--block", "--num-cpus", "2", *options],
-        env={**os.environ, **token},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert head.stdout is not None
-    for line in head.stdout:
-        if "Ray runtime started" in line:
-            break
-    yield {**token, "RAY_ADDRESS": f"127.0.0.1:{port}"}
-    head.terminate()
-    head.wait(timeout=60)
-    subprocess.run(["rm", "-rf", directory], check=True)
+    cluster = RayCluster(cpus=2)
+    yield cluster.environment
+    cluster.stop()
 
 
 @pytest.fixture

@@ -281,7 +281,8 @@ def test_an_attempt_whose_runner_died_keeps_what_it_said(database: Database) -> 
     log = TesTaskLog(logs=[TesExecutorLog(exit_code=0)], outputs=[], metadata={"node": "n"})
     record(database, update(task, log=log, system_logs=("said",)))
     dead = changes.Running(task, 1, "r")
-    ended = database.change(lambda c: changes.lose(c, dead, "runner_lost", "n", Settings()))
+    loss = changes.Loss("runner_lost", "The runner died.")
+    ended = database.change(lambda c: changes.lose(c, dead, loss, Settings()))
     assert ended is not None
     assert (ended.state, ended.retries) == (TesState.QUEUED, 1)
     [log] = shown(database, task)["logs"]
@@ -289,6 +290,65 @@ def test_an_attempt_whose_runner_died_keeps_what_it_said(database: Database) -> 
     assert log["logs"] == [{"exit_code": 0}]
     assert "end_time" in log
     assert len(log["system_logs"]) == 2
+
+
+def lose(database: Database, task: str, attempt: int, reason: str) -> changes.Ended:
+    loss = changes.Loss(reason, "It is gone.")
+    ended = database.change(
+        lambda c: changes.lose(c, changes.Running(task, attempt, "r"), loss, Settings())
+    )
+    assert ended is not None
+    return ended
+
+
+def test_a_reclaimed_node_uses_up_no_retry_until_there_were_too_many(database: Database) -> None:
+    task = database.create()
+    used = []
+    state = TesState.QUEUED
+    while state is TesState.QUEUED:
+        ended = lose(database, task, assign(database, task), changes.PREEMPTED)
+        state = ended.state
+        used.append(ended.retries)
+    assert used == [0] * changes.MAX_PREEMPTIONS + [1, 2, 2]
+    full = shown(database, task)
+    assert full["state"] == "SYSTEM_ERROR"
+    assert full["logs"][-1]["metadata"]["failure_reason"] == "preempted"
+
+
+def test_a_stop_of_the_service_uses_up_no_retry(database: Database) -> None:
+    task = database.create()
+    for _ in range(5):
+        ended = lose(database, task, assign(database, task), changes.SERVICE_STOPPED)
+        assert (ended.state, ended.retries) == (TesState.QUEUED, 0)
+
+
+def test_a_queued_task_is_told_what_it_waits_for_in_the_log_of_its_next_attempt(
+    database: Database,
+) -> None:
+    task = database.create()
+    database.change(lambda c: changes.note(c, task, "wait"))
+    [first] = shown(database, task)["logs"]
+    assert first["system_logs"][0].endswith("wait")
+    assign(database, task)
+    database.change(lambda c: changes.note(c, task, "too late"))
+    lose(database, task, 1, "runner_lost")
+    database.change(lambda c: changes.note(c, task, "wait again"))
+    assert assign(database, task) == 2
+    first, second = shown(database, task)["logs"]
+    assert len(first["system_logs"]) == 2
+    assert second["system_logs"][0].endswith("wait again")
+
+
+def test_a_task_that_can_never_be_tried_again_keeps_what_its_attempts_said(
+    database: Database,
+) -> None:
+    task = database.create()
+    assign(database, task)
+    lose(database, task, 1, "runner_lost")
+    database.change(lambda c: changes.refuse(c, task, "infeasible", "too large"))
+    first, second = shown(database, task)["logs"]
+    assert first["metadata"]["failure_reason"] == "runner_lost"
+    assert second["metadata"]["failure_reason"] == "infeasible"
 
 
 def test_a_task_that_can_never_run_is_refused_with_a_reason(database: Database) -> None:

@@ -1,0 +1,86 @@
+"""A Ray cluster of several nodes on this machine, each a raylet of its own."""
+
+import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+
+from raytes.surroundings import free_ports
+
+_RAY = Path(sys.executable).with_name("ray")
+
+# A node that doesn't answer is given up within seconds, and not half a minute.
+IMPATIENT = {
+    "RAY_health_check_initial_delay_ms": "500",
+    "RAY_health_check_period_ms": "500",
+    "RAY_health_check_timeout_ms": "500",
+    "RAY_health_check_failure_threshold": "4",
+}
+
+
+class RayNode:
+    """One node: the `ray start` that holds it, and all that it started."""
+
+    def __init__(self, options: list[str], environment: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
+            [_RAY, "start", "--block", *options],
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if "Ray runtime started" in line:
+                return
+        raise AssertionError("`ray start` did not start a node")
+
+    def family(self) -> list[int]:
+        """The node's processes, its workers with them, those of Podman not."""
+        listed = subprocess.run(
+            ["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True
+        )
+        parents = dict(map(int, line.split()) for line in listed.stdout.splitlines())
+        found = {self.process.pid}
+        while grown := {pid for pid, parent in parents.items() if parent in found} - found:
+            found |= grown
+        return list(found)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to all of the node's processes, as if to the machine."""
+        for pid in self.family():
+            os.kill(pid, number)
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+        self.process.wait(timeout=60)
+
+
+class RayCluster:
+    """A head node, and others that can be added and lost."""
+
+    def __init__(self, cpus: int, **environment: str) -> None:
+        self._directory = Path("/tmp") / f"raytes-test-{secrets.token_hex(4)}"  # short: sockets
+        [port] = free_ports(1)
+        self.token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        self.address = f"127.0.0.1:{port}"
+        options = ["--port", str(port), "--include-dashboard", "false"]
+        options += ["--temp-dir", str(self._directory), "--num-cpus", str(cpus)]
+        self._nodes = [RayNode(["--head", *options], {**self.token, **environment})]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What who joins it needs."""
+        return {**self.token, "RAY_ADDRESS": self.address}
+
+    def add_node(self, cpus: int, labels: str = "", **environment: str) -> RayNode:
+        options = ["--address", self.address, "--num-cpus", str(cpus)]
+        options += ["--labels", labels] if labels else []
+        self._nodes.append(RayNode(options, {**self.token, **environment}))
+        return self._nodes[-1]
+
+    def stop(self) -> None:
+        for node in reversed(self._nodes):
+            node.stop()
+        subprocess.run(["rm", "-rf", self._directory], check=True)

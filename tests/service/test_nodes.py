@@ -1,0 +1,149 @@
+"""Nodes that are ill, and nodes that are lost."""
+
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from raytes.models import TesState, TesTask
+from tests.images import Images
+from tests.service.ray_cluster import IMPATIENT, RayCluster
+from tests.service.running import Service
+
+NewService = Callable[..., Service]
+
+SMALL = {"cpu_cores": 1, "ram_gb": 0.128}
+LARGE = {"cpu_cores": 3, "ram_gb": 0.128}  # more than the head node has
+
+
+@pytest.fixture
+def cluster(podman_images: Images) -> Iterator[RayCluster]:
+    cluster = RayCluster(cpus=1, **IMPATIENT)
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def service(cluster: RayCluster, new_service: NewService, tmp_path: Path) -> Iterator[Service]:
+    # Shared: or all tasks that use its files would be placed on the node that serves.
+    config = tmp_path / "raytes.toml"
+    files = tmp_path / "files"
+    files.mkdir()
+    config.write_text(f'local_root = [{{path = "{files}", shared = true}}]\n')
+    service = new_service(**cluster.environment, RAYTES_CONFIG=str(config), RAYTES_NETWORK="none")
+    service.files = files
+    yield service.start()
+    assert service.stop() == 0
+    assert service.containers() == []
+
+
+def programs_without_podman(directory: Path) -> Path:
+    """A directory for PATH, with all programs that there are but Podman."""
+    directory.mkdir()
+    for place in ("/usr/sbin", "/usr/bin", "/sbin", "/bin"):
+        for program in Path(place).iterdir():
+            link = directory / program.name
+            if program.name != "podman" and not link.is_symlink():
+                link.symlink_to(program)
+    return directory
+
+
+def await_node(service: Service, count: int, shortcoming: str = "") -> None:
+    """Wait until the service has looked at so many nodes, and one has that shortcoming."""
+    service.await_health(
+        lambda health: (
+            sum(node["shortcomings"] is not None for node in health["nodes"]) == count
+            and shortcoming in str(health["nodes"])
+        )
+    )
+
+
+def reasons(task: TesTask) -> list[str | None]:
+    return [(log.metadata or {}).get("failure_reason") for log in task.logs or []]
+
+
+def test_an_ill_node_gets_no_task_and_those_for_it_wait_until_it_is_well(
+    cluster: RayCluster, service: Service, tmp_path: Path
+) -> None:
+    programs = programs_without_podman(tmp_path / "programs")
+    cluster.add_node(cpus=4, PATH=str(programs))
+    # While nothing is known of the node: it has the more room.
+    tasks = [service.submit("true", resources=SMALL) for _ in range(6)]
+    large = service.submit("true", resources=LARGE)
+    for task_id in tasks:
+        task = service.finish(task_id)
+        assert task.state is TesState.COMPLETE
+        assert len(task.logs or []) == 1
+    told = service.await_system_log(large, "this node has no Podman")
+    assert told.state is TesState.QUEUED
+    podman = shutil.which("podman")
+    assert podman is not None
+    (programs / "podman").symlink_to(podman)
+    task = service.finish(large)
+    assert task.state is TesState.COMPLETE
+    assert reasons(task) == [None]
+
+
+def test_a_node_without_raytes_gets_no_task(
+    cluster: RayCluster, service: Service, tmp_path: Path
+) -> None:
+    hidden = tmp_path / "raytes"
+    hidden.mkdir()
+    (hidden / "__init__.py").write_text("raise ImportError('there is no raytes here')\n")
+    cluster.add_node(cpus=4, PYTHONPATH=str(tmp_path))
+    tasks = [service.submit("true", resources=SMALL) for _ in range(4)]
+    for task_id in tasks:
+        task = service.finish(task_id)
+        assert task.state is TesState.COMPLETE
+        assert len(task.logs or []) == 1
+    await_node(service, 2, "raytes can't be run on this node")
+
+
+WAIT = "echo up; until [ -e /files/go ]; do sleep 0.1; done; echo done"
+
+
+def submit_waiting(service: Service, **resources: object) -> str:
+    """A task that waits for a file, and was seen to run."""
+    files = {"url": f"file://{service.files}", "path": "/files", "type": "DIRECTORY"}
+    task_id = service.submit("sh", "-c", WAIT, inputs=[files], resources=resources)
+    service.await_stdout(task_id, "up")
+    return task_id
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason"), [("", "node_lost"), ("ray.io/market-type=spot", "preempted")]
+)
+def test_the_tasks_of_a_killed_node_are_tried_again_elsewhere(
+    cluster: RayCluster, service: Service, labels: str, reason: str
+) -> None:
+    node = cluster.add_node(cpus=3, labels=labels)
+    task_id = submit_waiting(service, **LARGE)
+    node.signal(signal.SIGKILL)
+    cluster.add_node(cpus=3)
+    (service.files / "go").touch()
+    task = service.finish(task_id)
+    assert task.state is TesState.COMPLETE
+    assert reasons(task) == [reason, None]
+    assert "missing too many heartbeats" in (task.logs or [])[0].system_logs[-1]
+
+
+def test_a_frozen_node_that_comes_back_after_it_was_given_up_says_nothing_more(
+    cluster: RayCluster, service: Service
+) -> None:
+    node = cluster.add_node(cpus=3)
+    task_id = submit_waiting(service, **LARGE)
+    frozen = node.family()
+    node.signal(signal.SIGSTOP)
+    cluster.add_node(cpus=3)
+    service.await_system_log(task_id, "was lost")
+    (service.files / "go").touch()
+    task = service.finish(task_id)
+    assert reasons(task) == ["node_lost", None]
+    for pid in frozen:
+        os.kill(pid, signal.SIGCONT)
+    node.process.wait(timeout=60)
+    assert service.finish(task_id) == task
+    assert task.state is TesState.COMPLETE
