@@ -17,6 +17,7 @@ from raytes.models import TesExecutorLog, TesFileType, TesOutputFileLog, TesStat
 from raytes.moment import now
 from raytes.runner.streams import Tail
 
+_STATE_AFTER: Final = 0.1  # seconds; of a short task it goes with the last update
 _TAILS_EVERY: Final = 1.0  # seconds
 _FIRST_TAILS_AFTER: Final = 0.02  # seconds; what is written together is sent together
 _LINES_AFTER: Final = 1.0  # seconds; in a short task they go with whatever is sent next
@@ -31,8 +32,9 @@ Send = Callable[[Update, Callable[[bool], None]], None]
 class Report:
     """Collects what happens in an attempt and sends it; may be used from several threads.
 
-    Changes of state are sent at once, and what was said before them with them. Tails and lines
-    of the system log are sent at most once a second, and only if there are new ones.
+    That an executor has started is sent in a moment. Tails and lines of the system log are sent
+    at most once a second, and only if there are new ones. A task that is over sooner sends
+    nothing before its last update, which spares the store most of what such a task costs it.
     """
 
     def __init__(self, task_id: str, attempt: int, send: Send) -> None:
@@ -53,7 +55,7 @@ class Report:
         self._input_types: dict[int, TesFileType] = {}
         self._output_types: dict[int, TesFileType] = {}
         self._due: float | None = None  # when what is new is sent; None: there is nothing
-        self._sent = 0.0
+        self._tails_sent = 0.0
         self._closing = False
         self._ticker: threading.Thread | None = None
 
@@ -82,12 +84,6 @@ class Report:
             self._output_types[index] = kind
             self._log.outputs = [*self._log.outputs, *files]
 
-    def state(self, state: TesState) -> None:
-        """Tell that the attempt has come to a state that isn't its last."""
-        with self._lock:
-            self._state = state
-            self._send_now()
-
     def executor_started(self, stdout: Tail, stderr: Tail) -> int:
         """Tell that the next executor has started; returns its index."""
         with self._lock:
@@ -97,7 +93,7 @@ class Report:
             self._tails[index] = (stdout, stderr)
             if index == 0:
                 self._state = TesState.RUNNING
-            self._send_now()
+            self._send_within(_STATE_AFTER)
             return index
 
     def written(self, index: int) -> None:
@@ -105,7 +101,8 @@ class Report:
         if index not in self._fresh_tails:
             with self._lock:
                 self._fresh_tails.add(index)
-                self._send_within(_FIRST_TAILS_AFTER)
+                wait = self._tails_sent + _TAILS_EVERY - time.monotonic()
+                self._send_within(max(_FIRST_TAILS_AFTER, wait))
 
     def executor_ended(self, index: int, exit_code: int) -> None:
         """Tell that an executor has ended; it is sent with whatever comes next."""
@@ -131,9 +128,8 @@ class Report:
             return self._update(self._new_lines(), retry=retry)
 
     def _send_now(self) -> None:
-        if self._under_way is not None:
-            self._due = time.monotonic()  # as soon as that one has been answered
-            return
+        if self._fresh_tails:
+            self._tails_sent = time.monotonic()
         room = len(self._unconfirmed) < _LINES_KEPT
         self._under_way = update = self._update(self._new_lines() if room else ())
         self._send(update, partial(self._answered, update))
@@ -186,7 +182,7 @@ class Report:
         return Tails(stdout.text(ended), stderr.text(ended))
 
     def _send_within(self, seconds: float) -> None:
-        due = max(time.monotonic() + seconds, self._sent + _TAILS_EVERY)
+        due = time.monotonic() + seconds
         if self._due is None or due < self._due:
             self._due = due
             self._lock.notify()
@@ -202,5 +198,4 @@ class Report:
                 elif (left := self._due - time.monotonic()) > 0:
                     self._lock.wait(left)
                 else:
-                    self._sent = time.monotonic()
                     self._send_now()

@@ -78,7 +78,6 @@ def run_attempt(assignment: Assignment, node: Node, send: Send, control: Control
         queue_seconds=f"{assignment.queue_seconds:.3f}",
     )
     report.line(f"attempt {assignment.attempt} begins on node {node.name}")
-    report.state(TesState.INITIALIZING)
     try:
         with _scratch(assignment, node, report) as scratch:
             _Attempt(assignment, node, report, control, scratch).run()

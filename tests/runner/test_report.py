@@ -3,6 +3,8 @@
 import threading
 from collections.abc import Callable
 
+import pytest
+
 from raytes.attempt import Update
 from raytes.models import TesState
 from raytes.runner import report
@@ -35,15 +37,15 @@ def words(lines: tuple[str, ...]) -> list[str]:
 def test_one_update_is_under_way_and_what_is_new_goes_with_the_next() -> None:
     line = Line()
     one = Report("task", 1, line.send)
-    one.state(TesState.INITIALIZING)
-    line.next()
     one.line("pulling")
+    line.next()
     one.executor_started(Tail(10), Tail(10))
+    one.line("running")
     assert len(line.updates) == 1
     line.answers[0](True)
     second = line.next()
     assert (second.seq, second.state) == (2, TesState.RUNNING)
-    assert words(second.system_logs) == ["pulling"]
+    assert words(second.system_logs) == ["running"]
     assert second.unconfirmed == ()
 
 
@@ -79,7 +81,7 @@ def test_the_last_update_has_all_that_the_store_is_not_known_to_have() -> None:
     line = Line()
     one = Report("task", 1, line.send)
     one.line("first")
-    one.state(TesState.INITIALIZING)
+    line.next()
     one.line("second")
     last = one.last(TesState.COMPLETE)
     assert [(seq, text.partition(" ")[2]) for seq, text in last.unconfirmed] == [(1, "first")]
@@ -89,9 +91,27 @@ def test_the_last_update_has_all_that_the_store_is_not_known_to_have() -> None:
 def test_lines_are_kept_up_to_a_bound_and_what_is_missing_is_said() -> None:
     line = Line()
     one = Report("task", 1, line.send)
-    one.state(TesState.INITIALIZING)
+    one.line("before them")
+    line.next()
     for number in range(report._LINES_KEPT + 5):
         one.line(str(number))
     lines = words(one.last(TesState.COMPLETE).system_logs)
     assert lines[0] == "5 lines are missing here: the store did not answer"
     assert lines[1:] == [str(number) for number in range(5, report._LINES_KEPT + 5)]
+
+
+def test_a_task_that_is_over_at_once_says_all_in_its_last_update(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for wait in ("_STATE_AFTER", "_FIRST_TAILS_AFTER", "_LINES_AFTER"):
+        monkeypatch.setattr(report, wait, 600.0)
+    line = Line()
+    one = Report("task", 1, line.send)
+    one.line("first")
+    one.executor_started(out := Tail(10), Tail(10))
+    out.append(b"hello")
+    one.written(0)
+    one.executor_ended(0, 0)
+    last = one.last(TesState.COMPLETE)
+    assert line.updates == []
+    assert (last.seq, last.tails[0].stdout, words(last.system_logs)) == (1, "hello", ["first"])
