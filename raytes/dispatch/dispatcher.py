@@ -47,6 +47,9 @@ _ASK_AGAIN_S = 1.0
 # A runner that Ray believes alive and that can't be reached for so long is given up.
 _OUT_OF_REACH_S = 600.0
 
+# Made once: Ray exports what it is given to the cluster anew each time it is made.
+_RUNNER: Any = ray.remote(Runner)
+
 logger = logging.getLogger(__name__)
 
 
@@ -215,16 +218,12 @@ class Dispatcher:
         options = shape.actor_options(
             serving_node=self._serving_node, disk_declared=self._disk_declared, without=without
         )
-        actor = (
-            ray.remote(Runner)
-            .options(
-                name=RUNNER_PREFIX + runner_id,
-                lifetime="detached",
-                max_concurrency=_RUNNER_CONCURRENCY,
-                **options,
-            )
-            .remote(self._settings, self._instance, runner_id, self._store_name, shape.key())
-        )
+        actor = _RUNNER.options(
+            name=RUNNER_PREFIX + runner_id,
+            lifetime="detached",
+            max_concurrency=_RUNNER_CONCURRENCY,
+            **options,
+        ).remote(self._settings, self._instance, runner_id, self._store_name, shape.key())
         lease = Lease(runner_id, actor)
         self._leases[runner_id] = lease
         self._lanes.asked(runner_id, shape, without)
