@@ -19,7 +19,7 @@ from ray.exceptions import ActorUnavailableError, RayError
 from sqlalchemy import Connection
 
 from raytes import ids
-from raytes.attempt import Assignment, Update
+from raytes.attempt import Update
 from raytes.config import Settings
 from raytes.dispatch.backlog import WINDOW, Backlog
 from raytes.dispatch.lanes import Lanes
@@ -138,6 +138,8 @@ class Dispatcher:
                 await asyncio.to_thread(_kill_named, name)
         for task in running:
             self._spawn(self._take_up(task, NO_OWNER if restarted else STOPPED))
+        for task_id in await self._persist(changes.unrevoked):
+            self._spawn(self._fence_off(task_id))
         self._backlog.begin(waiting)
         self._refill()
         self._spawn(self._for_ever(self._plan_on_events()))
@@ -162,6 +164,7 @@ class Dispatcher:
 
     def dequeue(self, task_id: str) -> None:
         """A queued task was cancelled."""
+        self._spawn(self._fence_off(task_id))
         self._backlog.count -= 1
         if task := self._backlog.release(task_id):
             self._lanes.remove(task_id, Shape.from_key(task.pool.shape))
@@ -293,8 +296,7 @@ class Dispatcher:
 
         Asking again is harmless: a runner knows what it is at and what it has finished.
         """
-        document = await self._persist(lambda c: changes.load(c, task.id))
-        assignment = Assignment(task.id, task.attempt, document)
+        assignment = await self._persist(lambda c: changes.assignment(c, task.id, task.attempt))
         last = _insist(partial(lease.actor.run.remote, assignment))
         if task.canceling:
             lease.actor.cancel.remote(task.id, task.attempt)
@@ -326,6 +328,8 @@ class Dispatcher:
             self._settled.set()
         if ended is None:
             return
+        if ended.may_have_staged:
+            self._spawn(self._fence_off(ended.id))
         if ended.state is TesState.QUEUED:
             self._backlog.count += 1
             self._spawn(self._retry(ended, node))
@@ -363,6 +367,14 @@ class Dispatcher:
             logger.warning("node %s gets no tasks: it is looked at first", self._nodes.name(node))
             self._nodes_changed()
             self._see_nodes()
+
+    async def _fence_off(self, task_id: str) -> None:
+        """Remove what lost attempts at a task that has ended have staged of its outputs."""
+        given_up = await self._persist(lambda c: changes.given_up(c, task_id))
+        if given_up is None or not given_up.task.outputs:
+            return
+        if await self._nodes.fence_off(given_up):
+            await self._persist(lambda c: changes.forget_receipts(c, task_id))
 
     def _release(self, lease: Lease) -> None:
         if lease.drive:

@@ -12,6 +12,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raytes import __version__
+from raytes.attempt import Assignment
 from raytes.config import Settings
 from raytes.dispatch.closures import Closures
 from raytes.dispatch.conditions import Conditions
@@ -25,6 +26,7 @@ from raytes.dispatch.shape import (
     Node,
 )
 from raytes.runner.condition import Condition, examine, out_of_reach
+from raytes.runner.fence import fence_off_all
 from raytes.runner.sweep import sweep
 from raytes.store.changes import Loss
 
@@ -123,6 +125,22 @@ class Nodes:
             return False
         for line in removed:
             logger.info("removed %s on node %s, left by a dead runner", line, self.name(node))
+        return True
+
+    async def fence_off(self, given_up: Assignment) -> bool:
+        """Remove what lost attempts at a task have staged of its outputs; whether that could be
+        done. `given_up` names the attempt that the task doesn't get any more.
+        """
+        # This node has all local roots.
+        remove = ray.remote(fence_off_all).options(num_cpus=0, **_on(self._serving_node))
+        try:
+            await asyncio.wait_for(
+                _answer(remove.remote(given_up, self._settings)), _SWEEP_TIMEOUT_S
+            )
+        except (RayError, TimeoutError) as error:
+            task_id = given_up.task_id
+            logger.warning("task %s may have left something at its outputs: %s", task_id, error)
+            return False
         return True
 
     async def _examine(self, node: str) -> Condition:

@@ -8,7 +8,7 @@ import logging
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import ray
 
-from raytes.attempt import Assignment, Update
+from raytes.attempt import Assignment, Receipt, Update
 from raytes.config import Settings
 from raytes.errors import RaytesError
 from raytes.runner.control import Control
@@ -28,6 +28,9 @@ from raytes.runner.task import Node, run_attempt
 from raytes.storage import Storage
 
 _KEPT: Final = 16  # last updates of attempts that have ended, for a store that asks again
+
+_ASK_AGAIN_AFTER: Final = 1.0  # seconds; when the store didn't answer
+_LOOK_AT_STOP: Final = 0.5  # seconds
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +104,8 @@ class Runner:
         if known is not None:
             return known.result()
         try:
-            last = run_attempt(assignment, self._node, self._send, control)
+            authorize = partial(self._authorize, control)
+            last = run_attempt(assignment, self._node, self._send, authorize, control)
             mine.set_result(last)
         except BaseException as error:
             mine.set_exception(error)
@@ -153,11 +157,29 @@ class Runner:
             self._control.cancel()
         return self._control
 
+    def _authorize(
+        self, control: Control, task_id: str, attempt: int, receipts: Sequence[Receipt]
+    ) -> bool:
+        while True:
+            control.check()
+            try:
+                asked = self._found_store().authorize.remote(task_id, attempt, receipts)
+                while not ray.wait([asked], timeout=_LOOK_AT_STOP)[0]:
+                    control.check()
+                return bool(ray.get(asked))
+            except (ValueError, ray.exceptions.RayError) as error:
+                logger.warning("the store did not say whether task %s goes on: %r", task_id, error)
+                self._store = None
+                control.stop.wait(_ASK_AGAIN_AFTER)
+
+    def _found_store(self) -> Any:
+        if self._store is None:
+            self._store = ray.get_actor(self._store_name)
+        return self._store
+
     def _send(self, update: Update, answer: Callable[[bool], None]) -> None:
         try:
-            if self._store is None:
-                self._store = ray.get_actor(self._store_name)
-            reference = self._store.report.remote([update])
+            reference = self._found_store().report.remote([update])
         except (ValueError, ray.exceptions.RayError) as error:
             self._not_sent(update, error)
             answer(False)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from raytes.attempt import Assignment, Update
+from raytes.attempt import Assignment, Receipt, Update
 from raytes.config import GB, Settings
 from raytes.errors import Canceled, DiskFull, MissingOutput, RaytesError, SystemFault
 from raytes.models import TesExecutor, TesState, TesTask
@@ -20,6 +20,7 @@ from raytes.runner.beneath import Namespace
 from raytes.runner.control import Control
 from raytes.runner.enforcement import Enforcement
 from raytes.runner.executor import Execution, Limits, Result, Sandbox, remove_container
+from raytes.runner.fence import fence_off_earlier
 from raytes.runner.image_files import ImageFiles, InImageOutputs
 from raytes.runner.images import require_image
 from raytes.runner.inputs import (
@@ -65,11 +66,19 @@ class ExecutorFailed(RaytesError):
         self.failure_reason = failure_reason
 
 
-def run_attempt(assignment: Assignment, node: Node, send: Send, control: Control) -> Update:
+Authorize = Callable[[str, int, Sequence[Receipt]], bool]
+"""Asks the store, for as long as it takes, whether an attempt (a task's id and a number) may
+store its outputs; the store keeps the receipts before it says so."""
+
+
+def run_attempt(
+    assignment: Assignment, node: Node, send: Send, authorize: Authorize, control: Control
+) -> Update:
     """Run one attempt at a task, from its inputs to its outputs, and leave nothing behind.
 
     What happens is said to `send` while it does; the last update is returned. It has state
     QUEUED where the attempt was stopped with the service and the task is to be run again.
+    `authorize` is asked before an output appears.
     """
     report = Report(assignment.task_id, assignment.attempt, send)
     report.metadata(
@@ -80,7 +89,7 @@ def run_attempt(assignment: Assignment, node: Node, send: Send, control: Control
     report.line(f"attempt {assignment.attempt} begins on node {node.name}")
     try:
         with _scratch(assignment, node, report) as scratch:
-            _Attempt(assignment, node, report, control, scratch).run()
+            _Attempt(assignment, node, report, authorize, control, scratch).run()
     except ExecutorFailed as failure:
         return _failed(report, failure, TesState.EXECUTOR_ERROR)
     except Canceled:
@@ -105,6 +114,7 @@ class _Attempt:
         assignment: Assignment,
         node: Node,
         report: Report,
+        authorize: Authorize,
         control: Control,
         scratch: Path,
     ) -> None:
@@ -114,9 +124,8 @@ class _Attempt:
         self._report = report
         self._control = control
         self._scratch = scratch
-        self._authority = Authority(
-            assignment.task_id, assignment.attempt, lambda receipts: control.check()
-        )
+        self._authorize = authorize
+        self._authority = Authority(assignment.task_id, assignment.attempt, self._ask)
         self._choices = choices_of(self._task.resources, node.settings)
         self._engine: Engine = node.podman.engine()
         self._enforcement: Enforcement = node.podman.enforcement()
@@ -125,6 +134,7 @@ class _Attempt:
     def run(self) -> None:
         """The steps of a task."""
         self._look_at_node()
+        fence_off_earlier(self._assignment, self._node.storage, self._control.stop)
         with self._timed("pull"):
             images = self._pull_images()
         with self._timed("stage_in"), self._within_disk(self._inputs_too_large()):
@@ -313,6 +323,14 @@ class _Attempt:
             except SystemFault as failed:
                 return fault or failed
         return fault
+
+    def _ask(self, receipts: Sequence[Receipt]) -> None:
+        """Raise Canceled unless this attempt may store its outputs."""
+        assignment = self._assignment
+        if not self._authorize(assignment.task_id, assignment.attempt, receipts):
+            # Canceled, or given up for lost: then the store won't even hear how this one ends.
+            self._control.cancel()
+        self._control.check()
 
     def _say_stored(self, stored: StoredOutput) -> int:
         size = sum(int(file.size_bytes) for file in stored.files)

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import ray
 from sqlalchemy import Connection
 
-from raytes.attempt import Update
+from raytes.attempt import Receipt, Update
 from raytes.config import Settings
 from raytes.dispatch.dispatcher import Dispatcher, Health
 from raytes.models import TesState
@@ -118,6 +118,16 @@ class Store:
         """Record what a runner says of its attempt."""
         await asyncio.gather(
             *(self._submit(partial(changes.record, news=update)) for update in updates)
+        )
+
+    async def authorize(self, task_id: str, attempt: int, receipts: Sequence[Receipt]) -> bool:
+        """Whether an attempt may store its outputs; its receipts are on disk when it may.
+
+        Raises:
+            DatabaseUnavailable: ask again later.
+        """
+        return await self._submit(
+            partial(changes.authorize, task_id=task_id, attempt=attempt, staged=receipts)
         )
 
     async def cancel(self, task_id: str) -> bool:

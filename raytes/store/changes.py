@@ -7,20 +7,29 @@ nothing and returns so.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, bindparam, func, insert, literal_column, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, literal_column, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from raytes.attempt import Assignment, Update
+from raytes.attempt import Assignment, Receipt, Update
 from raytes.config import Settings
 from raytes.lifecycle import FINAL, WITH_RUNNER, predecessors
 from raytes.models import TesState, TesTask, TesTaskLog
 from raytes.moment import now
 from raytes.parameters import choices_of
 from raytes.store.documents import NewTask, join_task, join_types, log_json, split_document
-from raytes.store.schema import attempts, documents, service, system_logs, tags, tails, tasks
+from raytes.store.schema import (
+    attempts,
+    documents,
+    receipts,
+    service,
+    system_logs,
+    tags,
+    tails,
+    tasks,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +80,8 @@ class Ended:
     state: TesState  # a final one, or QUEUED: it is tried again
     pool: Pool
     retries: int  # used up so far
+    # Of a final state: an attempt was given up, and what it had staged is still where it was.
+    may_have_staged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +162,38 @@ def assign(connection: Connection, task_id: str, runner: str) -> Assignment | No
         return None
     _open_log(connection, task_id, attempt)
     waited = _seconds_since(_queued_at(connection, task_id, attempt))
-    return Assignment(task_id, attempt, load(connection, task_id), waited)
+    return replace(assignment(connection, task_id, attempt), queue_seconds=waited)
+
+
+def assignment(connection: Connection, task_id: str, attempt: int) -> Assignment:
+    """What a runner has to know for an attempt."""
+    return Assignment(
+        task_id, attempt, load(connection, task_id), receipts=_receipts_of(connection, task_id)
+    )
 
 
 def load(connection: Connection, task_id: str) -> TesTask:
     """The document of a task as it was submitted, contents included."""
     row = connection.execute(_DOCUMENT, {"task": task_id}).one()
     return join_task(row.document, row.contents)
+
+
+def authorize(
+    connection: Connection, task_id: str, attempt: int, staged: Sequence[Receipt]
+) -> bool:
+    """Whether an attempt may store its outputs. If so, the receipts are kept for the next one:
+    with them it takes back what this one has staged, and so its leave.
+    """
+    row = connection.execute(_CURRENT, {"task": task_id}).one_or_none()
+    if row is None or row.attempt != attempt or TesState(row.state) not in _AT_WORK:
+        return False
+    if staged:
+        key = {"task_id": task_id, "attempt": attempt}
+        connection.execute(
+            upsert(receipts).on_conflict_do_nothing(),
+            [{**key, "url": receipt.url, "token": receipt.token} for receipt in staged],
+        )
+    return True
 
 
 def record(connection: Connection, news: Update) -> bool:
@@ -190,22 +226,14 @@ def end(connection: Connection, last: Update, settings: Settings) -> Ended | Non
 
     Returns None if the attempt isn't the current one or has ended before.
     """
-    if not record(connection, last):
-        return None
-    row = connection.execute(_CURRENT, {"task": last.task_id}).one()
-    retries, after = row.retries, last.state or TesState.SYSTEM_ERROR
-    if row.state == TesState.CANCELING.value:
-        after = TesState.CANCELED
-    elif after is TesState.CANCELED:
-        # Cancelled on the runner's side only: the store never asked for it.
-        after = TesState.SYSTEM_ERROR
-    elif last.retry and after is not TesState.QUEUED:
-        asked = load(connection, last.task_id).resources
-        if retries < choices_of(asked, settings).max_retries:
-            after, retries = TesState.QUEUED, retries + 1
-    _move(connection, last.task_id, last.attempt, after)
-    connection.execute(_RETRIES, {"task": last.task_id, "used": retries})
-    return Ended(last.task_id, after, Pool(row.owner, row.shape), retries)
+    ended = _conclude(connection, last, settings)
+    if ended is not None:
+        # Its runner has stored or removed all that it had staged.
+        connection.execute(_FORGET, {"task": last.task_id, "of_attempt": last.attempt})
+        if ended.state in FINAL and last.attempt > 1:
+            staged = bool(_receipts_of(connection, last.task_id))
+            ended = replace(ended, may_have_staged=staged)
+    return ended
 
 
 def lose(connection: Connection, task: Running, loss: Loss, settings: Settings) -> Ended | None:
@@ -233,7 +261,23 @@ def lose(connection: Connection, task: Running, loss: Loss, settings: Settings) 
         system_logs=(f"{moment} {loss.sentence}",),
         retry=True,
     )
-    return end(connection, last, settings)
+    ended = _conclude(connection, last, settings)
+    if ended is not None and ended.state in FINAL:
+        ended = replace(ended, may_have_staged=True)
+    return ended
+
+
+def given_up(connection: Connection, task_id: str) -> Assignment | None:
+    """What there is to know of the attempts at a task that has ended, as if for one more; None
+    if none was begun.
+    """
+    attempt = _attempt_of(connection, task_id)
+    return assignment(connection, task_id, attempt + 1) if attempt else None
+
+
+def forget_receipts(connection: Connection, task_id: str) -> None:
+    """Nothing that attempts at a task had staged is left."""
+    connection.execute(delete(receipts).where(receipts.c.task_id == task_id))
 
 
 def cancel(connection: Connection, task_id: str) -> tuple[TesState, Running | None] | None:
@@ -301,6 +345,13 @@ def oldest(connection: Connection, pool: Pool, after: str, limit: int) -> list[Q
         OLDEST, {"of_owner": pool.owner, "of_shape": pool.shape, "after": after, "most": limit}
     )
     return [Queued(id, pool) for id in found.scalars()]
+
+
+def unrevoked(connection: Connection) -> list[str]:
+    """The ids of the tasks that have ended while receipts of theirs are left."""
+    ended = [state.value for state in FINAL]
+    found = select(receipts.c.task_id).distinct().join(tasks, tasks.c.id == receipts.c.task_id)
+    return list(connection.execute(found.where(tasks.c.state.in_(ended))).scalars())
 
 
 def with_runner(connection: Connection) -> list[Running]:
@@ -401,11 +452,38 @@ _RECORDED = select(attempts.c.seq, attempts.c.log).where(
 
 _CREATED = select(tasks.c.created).where(tasks.c.id == bindparam("task"))
 
+_RECEIPTS = select(receipts.c.url, receipts.c.token).where(receipts.c.task_id == bindparam("task"))
+
+_FORGET = delete(receipts).where(
+    receipts.c.task_id == bindparam("task"), receipts.c.attempt == bindparam("of_attempt")
+)
+
 _LAST_LINE = select(func.coalesce(func.max(system_logs.c.n), 0)).where(
     system_logs.c.task_id == bindparam("task"), system_logs.c.attempt == bindparam("of_attempt")
 )
 
+_AT_WORK = WITH_RUNNER - {TesState.CANCELING}
+
 _NO_LOG = log_json(TesTaskLog(logs=[], outputs=[]))
+
+
+def _conclude(connection: Connection, last: Update, settings: Settings) -> Ended | None:
+    if not record(connection, last):
+        return None
+    row = connection.execute(_CURRENT, {"task": last.task_id}).one()
+    retries, after = row.retries, last.state or TesState.SYSTEM_ERROR
+    if row.state == TesState.CANCELING.value:
+        after = TesState.CANCELED
+    elif after is TesState.CANCELED:
+        # Cancelled on the runner's side only: the store never asked for it.
+        after = TesState.SYSTEM_ERROR
+    elif last.retry and after is not TesState.QUEUED:
+        asked = load(connection, last.task_id).resources
+        if retries < choices_of(asked, settings).max_retries:
+            after, retries = TesState.QUEUED, retries + 1
+    _move(connection, last.task_id, last.attempt, after)
+    connection.execute(_RETRIES, {"task": last.task_id, "used": retries})
+    return Ended(last.task_id, after, Pool(row.owner, row.shape), retries)
 
 
 def _move(connection: Connection, task_id: str, attempt: int, after: TesState) -> bool:
@@ -424,6 +502,11 @@ def _preemptions(connection: Connection, task_id: str) -> int:
     logs = connection.execute(select(attempts.c.log).where(attempts.c.task_id == task_id))
     read = (TesTaskLog.model_validate_json(row.log) for row in logs)
     return sum((log.metadata or {}).get("failure_reason") == PREEMPTED for log in read)
+
+
+def _receipts_of(connection: Connection, task_id: str) -> tuple[Receipt, ...]:
+    found = connection.execute(_RECEIPTS, {"task": task_id})
+    return tuple(Receipt(row.url, row.token) for row in found)
 
 
 def _queued_at(connection: Connection, task_id: str, attempt: int) -> str:

@@ -13,7 +13,7 @@ import orjson
 from sqlalchemy import Connection, bindparam, delete, func, select
 
 from raytes.moment import as_text
-from raytes.store.schema import attempts, documents, system_logs, tags, tails, tasks
+from raytes.store.schema import attempts, documents, receipts, system_logs, tags, tails, tasks
 
 # How many tasks one transaction removes: a few milliseconds, for which others wait to write.
 _PIECE = 100
@@ -70,7 +70,7 @@ def forget(connection: Connection, most: int) -> int:
         if keys := list(document.get("tags", ())):
             of_task = tags.c.key.in_(keys) & (tags.c.task_id == task_id)
             connection.execute(delete(tags).where(of_task))
-    for table in (documents, attempts, tails, system_logs):
+    for table in (documents, attempts, tails, system_logs, receipts):
         connection.execute(delete(table).where(table.c.task_id.in_(ids)))
     connection.execute(delete(tasks).where(tasks.c.id.in_(ids)))
     return len(ids)

@@ -7,7 +7,7 @@ runs, each at its own pace.
 
 from sqlalchemy import Column, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
-VERSION = 3
+VERSION = 4
 """Of the schema. A database of an earlier version is brought to this one when it is opened, by
 the steps in `raytes.store.migrations` (which says how one is added); one of a later version is
 refused, not guessed at."""
@@ -88,6 +88,17 @@ system_logs = Table(
     Column("line", Text, nullable=False),
     sqlite_with_rowid=False,
 )
+
+receipts = Table(
+    "receipts",
+    metadata,
+    Column("task_id", Text, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("url", Text, primary_key=True),
+    Column("token", Text, primary_key=True),
+    sqlite_with_rowid=False,
+)
+"""What takes back what attempts have staged; gone when an attempt has ended in good order."""
 
 service = Table(
     "service",

@@ -3,7 +3,7 @@
 import subprocess
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from raytes import ids
-from raytes.attempt import Assignment, Update
+from raytes.attempt import Assignment, Receipt, Update
 from raytes.config import Settings
 from raytes.models import TesExecutorLog, TesState, TesTask, TesTaskLog
 from raytes.runner.control import Control
 from raytes.runner.image_files import ImageFiles
 from raytes.runner.service import PodmanService
-from raytes.runner.task import Node, run_attempt
+from raytes.runner.task import Authorize, Node, run_attempt
 from raytes.storage import Storage
 from tests.images import Images
 from tests.runner.registry import Registry
@@ -82,6 +82,10 @@ class Bench:
         *,
         control: Control | None = None,
         said: Callable[[Update], None] = lambda update: None,
+        authorize: Authorize = lambda task_id, attempt, receipts: True,
+        task_id: str | None = None,
+        attempt: int = 1,
+        receipts: Sequence[Receipt] = (),
         **settings: Any,
     ) -> Attempt:
         node = self._with(settings)
@@ -93,9 +97,15 @@ class Bench:
             answer(True)
 
         last = run_attempt(
-            Assignment(ids.mint(), 1, TesTask.model_validate(task)),
+            Assignment(
+                task_id or ids.mint(),
+                attempt,
+                TesTask.model_validate(task),
+                receipts=tuple(receipts),
+            ),
             node,
             send,
+            authorize,
             control or Control(),
         )
         return Attempt(last, [*updates, last])

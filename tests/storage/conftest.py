@@ -12,7 +12,7 @@ from raytes.config import LocalRoot, Settings
 from raytes.storage import Storage
 
 from .object_store import AzureContainer, Bucket, GcsBucket, S3Bucket, new_bucket_name
-from .servers import free_port, running
+from .servers import free_port, moto, running
 
 # As scripts/install-test-servers does it.
 _INSTALLED = Path(__file__).parents[2] / ".make/azurite/node_modules/.bin"
@@ -55,13 +55,8 @@ def never() -> threading.Event:
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with moto() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture

@@ -36,3 +36,15 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
                 return
         time.sleep(0.02)  # a port tells nobody that it has opened
     raise RuntimeError(f"{process.args!r} doesn't listen on port {port}")
+
+
+@contextmanager
+def moto() -> Iterator[str]:
+    """The URL of an S3 server in this process, in memory."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()

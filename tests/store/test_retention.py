@@ -22,6 +22,8 @@ def ended(database: Database, hours_ago: float) -> str:
     database.change(lambda c: changes.assign(c, task, "r"))
     last = Update(task, 1, 1, TesState.COMPLETE, tails={0: Tails("o", "e")}, system_logs=("l",))
     database.change(lambda c: changes.end(c, last, Settings()))
+    receipt = {"task_id": task, "attempt": 1, "url": "s3://bucket/key", "token": "an-upload"}
+    database.change(lambda c: c.execute(schema.receipts.insert(), receipt))
     moment = as_text(datetime.now(UTC) - timedelta(hours=hours_ago))
     database.change(
         lambda c: c.execute(
