@@ -34,7 +34,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         routes.store = StoreClient(settings)
         yield
-        routes.store.reader.close()
+        routes.store.close()
 
     app = FastAPI(
         # Not as routers of their own, which would be gone through twice for each request.

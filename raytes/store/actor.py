@@ -27,6 +27,7 @@ from raytes.store import changes
 from raytes.store.changes import Created, Pool, Queued
 from raytes.store.database import DatabaseUnavailable, Writer, open_for_writing
 from raytes.store.documents import NewTask
+from raytes.store.line import Exchange
 from raytes.store.retention import Retention, prune
 
 T = TypeVar("T")
@@ -59,6 +60,7 @@ class Store:
         self._writer = Writer(open_for_writing(settings.database))
         self._started = asyncio.get_running_loop().create_task(self._start())
         self._dispatcher: Dispatcher
+        self._exchange = Exchange(settings, self.create)
         self._pruning: asyncio.Task[None] | None = None
 
     async def _start(self) -> None:
@@ -83,6 +85,7 @@ class Store:
         kept = Retention(self._settings.retention_age, self._settings.retention_count)
         if kept:
             self._pruning = asyncio.create_task(self._prune(kept))
+        await self._exchange.open()
 
     async def ready(self) -> None:
         """Returns when the store has taken up what it found.
@@ -160,6 +163,7 @@ class Store:
         await self._started
         if self._pruning:
             self._pruning.cancel()
+        self._exchange.close()
         await self._dispatcher.stop()
         await asyncio.to_thread(self._writer.close)
 

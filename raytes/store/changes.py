@@ -105,7 +105,7 @@ def create(connection: Connection, new: Sequence[NewTask], room: int | None = No
     if not new:
         return Created(0, refused)
     fresh = connection.execute(
-        upsert(tasks).on_conflict_do_nothing(),
+        _NEW_TASK,
         [
             {
                 "id": task.id,
@@ -121,7 +121,7 @@ def create(connection: Connection, new: Sequence[NewTask], room: int | None = No
         ],
     ).rowcount
     connection.execute(
-        upsert(documents).on_conflict_do_nothing(),
+        _NEW_DOCUMENT,
         [
             {"task_id": task.id, "document": task.document, "contents": task.contents}
             for task in new
@@ -133,7 +133,7 @@ def create(connection: Connection, new: Sequence[NewTask], room: int | None = No
         for key, value in task.tags.items()
     ]
     if tagged:
-        connection.execute(upsert(tags).on_conflict_do_nothing(), tagged)
+        connection.execute(_NEW_TAG, tagged)
     for task in new:
         # An attempt that has begun tells of a create that came twice.
         if task.warnings and _attempt_of(connection, task.id) == 0:
@@ -367,6 +367,11 @@ def with_runner(connection: Connection) -> list[Running]:
 
 # --- the statements -------------------------------------------------------------------
 
+_NEW_TASK = upsert(tasks).on_conflict_do_nothing()
+_NEW_DOCUMENT = upsert(documents).on_conflict_do_nothing()
+_NEW_TAG = upsert(tags).on_conflict_do_nothing()
+_NEW_ATTEMPT = upsert(attempts).on_conflict_do_nothing()
+
 _CURRENT = select(
     tasks.c.state,
     tasks.c.attempt,
@@ -526,7 +531,7 @@ def _seconds_since(moment: str) -> float:
 
 def _open_log(connection: Connection, task_id: str, attempt: int) -> None:
     connection.execute(
-        upsert(attempts).on_conflict_do_nothing(),
+        _NEW_ATTEMPT,
         {"task_id": task_id, "number": attempt, "seq": 0, "log": _NO_LOG},
     )
 

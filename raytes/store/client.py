@@ -10,6 +10,7 @@ from raytes.dispatch.dispatcher import Health
 from raytes.errors import RaytesError
 from raytes.store.actor import NAME
 from raytes.store.documents import NewTask
+from raytes.store.line import Line
 from raytes.store.reader import Reader
 
 
@@ -25,6 +26,7 @@ class StoreClient:
     def __init__(self, settings: Settings) -> None:
         self.reader = Reader(settings.database)
         self._actor: Any = ray.get_actor(NAME, namespace=settings.name)
+        self._line = Line(settings)
         self._waiting: list[NewTask] = []
         self._next: asyncio.Future[frozenset[str]] | None = None
         self._sending = False
@@ -59,6 +61,11 @@ class StoreClient:
         found: Health = await self._actor.health.remote(patience_s=0.0)
         return found
 
+    def close(self) -> None:
+        """Close what is open."""
+        self._line.close()
+        self.reader.close()
+
     async def _send(self) -> None:
         """Send what has gathered, as long as something has while the last call was out."""
         try:
@@ -66,7 +73,9 @@ class StoreClient:
                 batch, stored = self._waiting, self._next
                 self._waiting, self._next = [], None
                 try:
-                    refused = await self._actor.create.remote(batch)
+                    refused = await self._line.create(batch)
+                    if refused is None:
+                        refused = await self._actor.create.remote(batch)
                 except Exception as error:
                     stored.set_exception(error)
                 else:
