@@ -3,11 +3,15 @@
 Pure policy: no clock of its own, no Ray. Whoever drives it tells what happened and carries
 out what `plan` says.
 
-A runner that is free takes the oldest task of its lane. When the oldest task of all waits
-for resources that other lanes' runners hold, its lane lays a claim to one node: the other
-lanes' runners there go on for a slice, then give way one by one until the task fits.
-Meanwhile no younger lane asks Ray for a runner on that node, nor for one that fits nowhere,
-so that what is given back can't be snatched away.
+A runner that is free takes the oldest task that it can do: those of its lane, and of each lane
+that asks for less memory or disk, as long as every node has so much of these for its CPUs that
+nobody misses what is not used. For the same reason a lane asks for the largest runner that
+another one will want. So a mix of many shapes needs few runners, each of which costs a start.
+
+When the oldest task of all waits for resources that runners hold which can't do it, its lane
+lays a claim to one node: those runners there go on for a slice, then give way one by one until
+the task fits. Meanwhile no younger lane asks Ray for a runner in that room, nor for one that
+fits nowhere, so that what is given back can't be snatched away.
 
 On a closed node (one that is ill, or being drained) nothing is begun: runners that are free
 there go, and what no other node can hold waits. A task that failed on a node is wary of it for
@@ -18,6 +22,8 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 
 from raytes.dispatch.shape import Node, Shape, fits
 
@@ -106,6 +112,7 @@ class Claim:
     """A lane waits for room on a node that other lanes' runners hold."""
 
     lane: Lane
+    shape: Shape  # of the runner that it asks for
     node: str
     since: float
 
@@ -133,12 +140,14 @@ class Lanes:
         self._runners: dict[str, Runner] = {}
         self._nodes: dict[str, Node] = {}
         self._claim: Claim | None = None
+        self._spared: dict[Shape, bool] = {}
 
     # --- what happened ----------------------------------------------------------------
 
     def set_nodes(self, nodes: Iterable[Node]) -> None:
         """The nodes that live now."""
         self._nodes = {node.id: node for node in nodes}
+        self._spared.clear()
 
     def enqueue(self, task_id: str, shape: Shape) -> None:
         """A task waits."""
@@ -163,7 +172,7 @@ class Lanes:
         closed, and one that a task is wary of and no runner was asked for yet that isn't there.
         """
         lane = self._lane(shape)
-        wary = Counter(w.node for task, w in lane.wary.items() if self._is_wary(task, lane, w.node))
+        wary = Counter(w.node for task, w in lane.wary.items() if self._is_wary(lane, w.node, task))
         asked = Counter(node for runner in lane.pending() for node in runner.without)
         avoided = next((node for node in wary if asked[node] < wary[node]), None)
         closed = frozenset(node.id for node in self._nodes.values() if node.closed)
@@ -194,11 +203,7 @@ class Lanes:
     def take(self, runner_id: str) -> str | None:
         """A runner is free: the task that it does next, or None if it has to wait."""
         runner = self._runners[runner_id]
-        lane = self._lane(runner.shape)
-        if not self._may_begin(runner) or self._must_yield(runner, lane):
-            task = None
-        else:
-            task = lane.pop(lambda task: self._is_wary(task, lane, runner.node))
+        task = self._next_task(runner) if self._may_begin(runner) else None
         runner.idle_since = None if task is not None else self._clock()
         return task
 
@@ -208,11 +213,29 @@ class Lanes:
         """What is to be done now; to be asked again after each event and at `deadline`."""
         self._forget_wariness()
         free = _Free(self._open, self._runners.values())
+        supply = _Supply(self._runners.values())
         request: list[Shape] = []
         claim: Claim | None = None
-        crowded_out: list[Lane] = []
+        released: set[str] = set()
+        wake: list[str] = []
+        unplaced: Counter[Shape] = Counter()  # asked for, or to be, though they don't fit now
         for lane in self._by_age():
-            waiting, unplaced = self._ask(lane, free, request)
+            idle = supply.take_idle(len(lane), partial(self._can_do, lane))
+            wake += idle
+            waiting, lease = len(lane) - len(idle), self._lease(lane)
+            counted: list[str] = []
+            while len(counted) < len(lane) and unplaced[lease] < self._max_pending:
+                runner = supply.take_pending(partial(self._could_do, lane))
+                if runner is None:
+                    break
+                counted.append(runner.id)
+                if self._clock() - runner.asked < BOOT_S and free.reserve(runner.shape):
+                    waiting -= 1
+                else:
+                    unplaced[lease] += 1
+            while waiting > unplaced[lease] and free.reserve(lease):
+                request.append(lease)
+                waiting -= 1
             if waiting <= 0:
                 continue
             could_be = any(node.could_hold(lane.shape) for node in self._open.values())
@@ -221,25 +244,22 @@ class Lanes:
             # Those that are only wary of a node have no need of a claim.
             could_be = could_be and waiting > len(lane.wary)
             if could_be and claim is not None:
-                crowded_out.append(lane)
+                # They would snatch what is claimed.
+                released.update(counted)
                 continue
             # Demand that an autoscaler can see: more than one, never one for each task.
-            request.extend([lane.shape] * (min(waiting, self._max_pending) - unplaced))
+            demand = max(0, min(waiting, self._max_pending) - unplaced[lease])
+            request.extend([lease] * demand)
+            unplaced[lease] += demand
             if could_be:
-                claim = self._lay_claim(lane, free)
+                claim = self._lay_claim(lane, lease, free)
         self._claim = claim
-        released = {
-            *self._surplus(crowded_out), *self._idle_to_release(free), *self._shut_out()
-        }  # fmt: skip
-        wake = [
-            runner.id
-            for lane in self._lanes.values()
-            for runner in self._idle_with_work(lane)[: len(lane)]
-            if runner.id not in released
-            and self._may_begin(runner)
-            and not self._must_yield(runner, lane)
-        ]
-        return Plan(sorted(released), request, wake)
+        released |= {*supply.pending(), *self._idle_to_release(free), *self._shut_out()}
+        return Plan(
+            sorted(released),
+            request,
+            wake=[one for one in wake if one not in released and self._may_wake(one)],
+        )
 
     def deadline(self) -> float | None:
         """When the next thing falls due that no event announces; None: nothing will."""
@@ -303,7 +323,7 @@ class Lanes:
         node = self._nodes.get(runner.node or "")
         return node is None or (node.looked_at and not node.closed)
 
-    def _is_wary(self, task: str, lane: Lane, node: str | None) -> bool:
+    def _is_wary(self, lane: Lane, node: str | None, task: str) -> bool:
         """Whether a task is not to be run on a node, because it may hope for another."""
         wary = lane.wary.get(task)
         return (
@@ -319,18 +339,57 @@ class Lanes:
             for task in [task for task, wary in lane.wary.items() if wary.until <= now]:
                 del lane.wary[task]
 
-    def _idle_with_work(self, lane: Lane) -> list[Runner]:
-        """The idle runners of a lane that could take one of its tasks."""
-        return [
-            runner
-            for runner in lane.idle()
-            if not self._is_closed(runner.node)
+    def _serves(self, shape: Shape, wanted: Shape) -> bool:
+        """Whether tasks of the shape `wanted` may be run by runners of another."""
+        return shape == wanted or (shape.covers(wanted) and self._is_spared(shape))
+
+    def _is_spared(self, shape: Shape) -> bool:
+        """Whether every node that could hold a shape has its memory and disk to spare."""
+        if shape not in self._spared:
+            able = [node for node in self._open.values() if node.could_hold(shape)]
+            self._spared[shape] = bool(able) and all(node.spares(shape) for node in able)
+        return self._spared[shape]
+
+    def _lease(self, lane: Lane) -> Shape:
+        """What to ask for on behalf of a lane: the largest that another lane wants too."""
+        wanted = [one.shape for one in self._lanes.values() if one.head() is not None]
+        return max(shape for shape in wanted if self._serves(shape, lane.shape))
+
+    def _lanes_for(self, runner: Runner) -> list[Lane]:
+        """The lanes with queued tasks that a runner can do, that with the oldest one first."""
+        return [lane for lane in self._by_age() if self._could_do(lane, runner)]
+
+    def _next_task(self, runner: Runner) -> str | None:
+        for lane in self._lanes_for(runner):
+            if self._must_yield(runner, lane):
+                return None
+            task = lane.pop(partial(self._is_wary, lane, runner.node))
+            if task is not None:
+                self._forget_if_empty(lane)
+                return task
+        return None
+
+    def _could_do(self, lane: Lane, runner: Runner) -> bool:
+        return self._serves(runner.shape, lane.shape)
+
+    def _can_do(self, lane: Lane, runner: Runner) -> bool:
+        """Whether a free runner could take one of the tasks of a lane now."""
+        return (
+            self._could_do(lane, runner)
+            and not self._is_closed(runner.node)
             and not (lane.wary and self._all_wary(lane, runner.node))
-        ]
+        )
+
+    def _may_wake(self, runner_id: str) -> bool:
+        runner = self._runners[runner_id]
+        return self._may_begin(runner) and not self._must_yield(runner, self._first_for(runner))
+
+    def _first_for(self, runner: Runner) -> Lane | None:
+        return next(iter(self._lanes_for(runner)), None)
 
     def _all_wary(self, lane: Lane, node: str | None) -> bool:
         queued = (task for task in lane.queue if task not in lane.removed)
-        return all(self._is_wary(task, lane, node) for task in queued)
+        return all(self._is_wary(lane, node, task) for task in queued)
 
     def _shut_out(self) -> Iterator[str]:
         """Pending runners that can't be on a node which is open to their lane again."""
@@ -353,70 +412,82 @@ class Lanes:
         aged = [(head, lane) for lane in self._lanes.values() if (head := lane.head())]
         yield from (lane for _, lane in sorted(aged, key=lambda pair: pair[0]))
 
-    def _ask(self, lane: Lane, free: "_Free", request: list[Shape]) -> tuple[int, int]:
-        """Request the runners that fit now.
-
-        Returns how many tasks wait for one that doesn't fit, and how many runners are
-        pending already for which there is no room.
-        """
-        now = self._clock()
-        waiting, unplaced = len(lane) - len(self._idle_with_work(lane)), 0
-        for runner in lane.pending():
-            if now - runner.asked < BOOT_S and free.reserve(lane.shape):
-                waiting -= 1
-            else:
-                unplaced += 1
-        while waiting > unplaced and free.reserve(lane.shape):
-            request.append(lane.shape)
-            waiting -= 1
-        return waiting, unplaced
-
-    def _lay_claim(self, lane: Lane, free: "_Free") -> Claim | None:
-        """Claim a node for a lane, the same as before if it can be; None: no other lane can
-        help it, because all that it waits for is held by runners of its own."""
-        able = [node.id for node in self._open.values() if _could_be_cleared(node, lane)]
+    def _lay_claim(self, lane: Lane, lease: Shape, free: "_Free") -> Claim | None:
+        """Claim a node for a lane, the same as before if it can be; None: nobody can help it,
+        because all that it waits for is held by runners that do its tasks."""
+        able = [node.id for node in self._open.values() if self._could_be_cleared(node, lease)]
         if not able:
             return None
-        if (claim := self._claim) and claim.lane is lane and claim.node in able:
-            free.hold(claim.node)
-            return claim
-        node = max(able, key=free.cpus)
-        free.hold(node)
-        return Claim(lane, node, self._clock())
-
-    def _must_yield(self, runner: Runner, lane: Lane) -> bool:
-        """Whether a free runner has to give way to the claim."""
         claim = self._claim
-        if claim is None or lane is claim.lane or runner.node != claim.node:
+        if claim is None or claim.lane is not lane or claim.node not in able:
+            claim = Claim(lane, lease, max(able, key=free.cpus), self._clock())
+        free.hold(claim)
+        return claim
+
+    def _could_be_cleared(self, node: Node, lease: Shape) -> bool:
+        """Whether there would be room for a lease on a node if all runners there gave way that
+        aren't as good."""
+        left = _Left.all_of(node)
+        for runner in self._runners.values():
+            if runner.node == node.id and self._serves(runner.shape, lease):
+                left.take(runner.shape, 1)
+        return node.suits(lease) and left.fits(lease)
+
+    def _must_yield(self, runner: Runner, lane: Lane | None) -> bool:
+        """Whether a free runner that could go on with a lane has to give way to the claim."""
+        claim = self._claim
+        if (
+            claim is None
+            or runner.node != claim.node
+            or self._serves(runner.shape, claim.lane.shape)
+        ):
             return False
-        claimed, mine = claim.lane.head(), lane.head()
+        claimed, mine = claim.lane.head(), lane.head() if lane else None
         if claimed is None or (mine is not None and mine < claimed):
             return False
         # One that has just come up does some work first, or its coming was for nothing.
         since = max(claim.since, runner.up)
         return mine is None or self._clock() - since >= self._slice_s
 
-    def _surplus(self, crowded_out: list[Lane]) -> Iterator[str]:
-        """Pending runners that nobody needs, or that would snatch what is claimed."""
-        for lane in self._lanes.values():
-            needed = 0 if lane in crowded_out else len(lane)
-            youngest_first = sorted(lane.pending(), key=lambda runner: -runner.asked)
-            surplus = len(youngest_first) - needed
-            yield from (runner.id for runner in youngest_first[: max(0, surplus)])
-
     def _idle_to_release(self, free: "_Free") -> Iterator[str]:
         now, claim = self._clock(), self._claim
-        for lane in self._lanes.values():
-            for runner in lane.runners.values():
-                if runner.idle_since is None:
-                    continue
-                if self._is_closed(runner.node):
-                    yield runner.id
-                elif claim and self._must_yield(runner, lane) and not free.fulfils(claim):
-                    free.give_back(runner)
-                    yield runner.id
-                elif not len(lane) and now - runner.idle_since >= self._idle_timeout_s:
-                    yield runner.id
+        for runner in self._runners.values():
+            if runner.idle_since is None:
+                continue
+            lane = self._first_for(runner)
+            if self._is_closed(runner.node):
+                yield runner.id
+            elif claim and self._must_yield(runner, lane) and not free.fulfils(claim):
+                free.give_back(runner)
+                yield runner.id
+            elif lane is None and now - runner.idle_since >= self._idle_timeout_s:
+                yield runner.id
+
+
+class _Supply:
+    """The runners that have no task, until a lane counts on them."""
+
+    def __init__(self, runners: Iterable[Runner]) -> None:
+        runners = list(runners)
+        self._idle = [runner for runner in runners if runner.idle_since is not None]
+        self._pending = [runner for runner in runners if runner.pending]
+
+    def take_idle(self, most: int, able: Callable[[Runner], bool]) -> list[str]:
+        """Count on up to so many idle ones; their ids."""
+        taken = list(islice(filter(able, self._idle), most))
+        self._idle = [runner for runner in self._idle if runner not in taken]
+        return [runner.id for runner in taken]
+
+    def take_pending(self, able: Callable[[Runner], bool]) -> Runner | None:
+        """Count on the one that was asked for first, of those that aren't up yet."""
+        taken = next(filter(able, self._pending), None)
+        if taken is not None:
+            self._pending.remove(taken)
+        return taken
+
+    def pending(self) -> list[str]:
+        """Those that aren't up yet and that nobody counts on."""
+        return [runner.id for runner in self._pending]
 
 
 @dataclass(slots=True)
@@ -428,6 +499,10 @@ class _Left:
     disk_gb: float | None
     gpus: float
 
+    @classmethod
+    def all_of(cls, node: Node) -> "_Left":
+        return cls(node.cpus, node.memory, node.disk_gb, node.gpus)
+
     def fits(self, shape: Shape) -> bool:
         return fits(shape, self.cpus, self.memory, self.disk_gb, self.gpus)
 
@@ -438,12 +513,20 @@ class _Left:
             self.disk_gb -= times * shape.disk_gb
         self.gpus -= times * shape.gpus
 
-
-def _could_be_cleared(node: Node, lane: Lane) -> bool:
-    """Whether a lane would have room on a node if all other lanes' runners there gave way."""
-    left = _Left(node.cpus, node.memory, node.disk_gb, node.gpus)
-    left.take(lane.shape, sum(runner.node == node.id for runner in lane.runners.values()))
-    return node.suits(lane.shape) and left.fits(lane.shape)
+    def split(self, shape: Shape) -> "_Left":
+        """Take as much of what a shape asks for as there is."""
+        part = _Left(
+            min(self.cpus, shape.cpus),
+            min(self.memory, shape.memory),
+            None if self.disk_gb is None else min(self.disk_gb, shape.disk_gb),
+            min(self.gpus, shape.gpus),
+        )
+        self.cpus -= part.cpus
+        self.memory -= part.memory
+        if self.disk_gb is not None and part.disk_gb is not None:
+            self.disk_gb -= part.disk_gb
+        self.gpus -= part.gpus
+        return part
 
 
 class _Free:
@@ -451,7 +534,7 @@ class _Free:
 
     def __init__(self, nodes: dict[str, Node], runners: Iterable[Runner]) -> None:
         self._nodes = nodes
-        self._left = {n.id: _Left(n.cpus, n.memory, n.disk_gb, n.gpus) for n in nodes.values()}
+        self._left = {node.id: _Left.all_of(node) for node in nodes.values()}
         self._held = _Left(0, 0, None, 0)
         for runner in runners:
             if runner.node is not None:
@@ -469,9 +552,9 @@ class _Free:
         """How many CPUs of a node are free."""
         return self._left[node_id].cpus
 
-    def hold(self, node_id: str) -> None:
-        """Set what a node has left aside for a claim."""
-        self._held = self._left.pop(node_id)
+    def hold(self, claim: Claim) -> None:
+        """Set aside for a claim what its node has left of what it asks for."""
+        self._held = self._left[claim.node].split(claim.shape)
 
     def give_back(self, runner: Runner) -> None:
         """What a runner on the claimed node holds is free again."""
@@ -479,7 +562,7 @@ class _Free:
 
     def fulfils(self, claim: Claim) -> bool:
         """Whether the claimed node has room now."""
-        return self._held.fits(claim.lane.shape)
+        return self._held.fits(claim.shape)
 
     def _take(self, node_id: str, shape: Shape, times: int) -> None:
         if left := self._left.get(node_id):

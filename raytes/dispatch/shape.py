@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 
@@ -30,6 +30,15 @@ class Shape:
     serving: bool = False  # only the node that serves will do
     gpus: int = 0
     gpu_type: str = ""  # as Ray names it in the label; empty: any
+
+    def covers(self, other: "Shape") -> bool:
+        """Whether who has this much of a node has all that `other` asks for, and as many CPUs
+        and GPUs."""
+        return (
+            self.memory >= other.memory
+            and self.disk_gb >= other.disk_gb
+            and replace(self, memory=other.memory, disk_gb=other.disk_gb) == other
+        )
 
     @lru_cache(maxsize=1024)  # noqa: B019 (a million tasks have few shapes)
     def key(self) -> str:
@@ -134,6 +143,14 @@ class Node:
     def could_hold(self, shape: Shape) -> bool:
         """Whether the shape fits on this node when nothing else is there."""
         return self.suits(shape) and fits(shape, self.cpus, self.memory, self.disk_gb, self.gpus)
+
+    def spares(self, shape: Shape) -> bool:
+        """Whether so much memory and disk is there for that many CPUs anyway, so that it is the
+        CPUs that run out first."""
+        share = shape.cpus / self.cpus if self.cpus else 0.0
+        return shape.memory <= share * self.memory and (
+            self.disk_gb is None or shape.disk_gb <= share * self.disk_gb
+        )
 
     def suits(self, shape: Shape) -> bool:
         """Whether the node is of the kind that the shape asks for, whatever its size."""

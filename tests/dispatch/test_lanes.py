@@ -508,3 +508,69 @@ def test_every_task_that_fits_some_node_runs_once(
         if len(done) == len(fitting):
             break
     assert sorted(done) == [task for task, _ in fitting]
+
+
+def mixed(count: int) -> list[tuple[Shape, str]]:
+    """Tasks of eight shapes in turn."""
+    return [(Shape(cpus=1, memory=10 + n % 8), f"task{n:03}") for n in range(count)]
+
+
+def test_a_mix_of_shapes_is_run_by_few_runners() -> None:
+    cluster = Cluster(2)
+    for shape, task in mixed(200):
+        cluster.add(shape, task)
+    cluster.settle()
+    runners, done = set(cluster.running), []
+    while cluster.running:
+        cluster.now += 0.1
+        done += [cluster.finish(runner) for runner in list(cluster.running)]
+        runners |= set(cluster.running)
+    assert done == [task for _, task in mixed(200)]
+    assert len(runners) == 2
+
+
+def test_a_runner_with_more_memory_takes_what_asks_for_less() -> None:
+    cluster = Cluster(1)
+    more = Shape(cpus=1, memory=20)
+    cluster.add(more, "a")
+    cluster.settle()
+    cluster.finish("r0")
+    cluster.add(SMALL, "b", "d")
+    cluster.add(more, "c")
+    cluster.settle()
+    assert [cluster.finish("r0") for _ in range(3)] == ["b", "c", "d"]
+
+
+def test_where_memory_runs_out_before_cpus_a_runner_takes_only_its_own_shape() -> None:
+    cluster = Cluster(4)  # 250 of memory for each CPU
+    greedy = Shape(cpus=1, memory=600)
+    cluster.add(greedy, "a")
+    cluster.settle()
+    cluster.finish("r0")
+    cluster.add(SMALL, "b")
+    cluster.settle()
+    assert tasks_running(cluster) == ["b"]
+    assert cluster.placed.keys() - cluster.running.keys() == {"r0"}
+
+
+def test_a_runner_with_a_gpu_takes_no_task_without_one() -> None:
+    lanes = Lanes(slice_s=SLICE_S, idle_timeout_s=IDLE_S, max_pending=1, clock=lambda: 0.0)
+    lanes.set_nodes([Node("n", cpus=4, memory=1000, gpus=1)])
+    lanes.asked("runner", Shape(cpus=1, memory=2, gpus=1))
+    lanes.up("runner", "n")
+    lanes.enqueue("a", SMALL)
+    assert lanes.take("runner") is None
+
+
+def test_who_waits_for_a_gpu_of_another_shape_holds_no_more_of_the_node_than_it_needs() -> None:
+    lanes = Lanes(slice_s=SLICE_S, idle_timeout_s=IDLE_S, max_pending=1, clock=lambda: 0.0)
+    lanes.set_nodes([Node("n", cpus=4, memory=1000, gpus=1)])
+    lanes.enqueue("a", gpu := Shape(cpus=1, memory=1, gpus=1))
+    lanes.asked("runner", gpu)
+    lanes.up("runner", "n")
+    assert lanes.take("runner") == "a"
+    lanes.enqueue("b", Shape(cpus=2, memory=1, gpus=1))
+    lanes.plan()
+    lanes.enqueue("c", SMALL)
+    lanes.enqueue("d", SMALL)
+    assert lanes.plan().request.count(SMALL) == 1  # the other free CPUs are claimed
