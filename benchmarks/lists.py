@@ -13,11 +13,13 @@ from raytes.attempt import Update
 from raytes.models import TesExecutor, TesState, TesTask
 from raytes.moment import now
 from raytes.store import changes
-from raytes.store.database import Writer, open_for_writing
+from raytes.store.database import prepare
 from raytes.store.documents import NewTask, split_document
 from raytes.store.pages import Filters
 from raytes.store.reader import Reader
 from raytes.store.schema import tasks
+from raytes.store.sqlite import SQLite
+from raytes.store.writer import Writer
 from raytes.views import View
 
 _FEW = 1_000
@@ -108,14 +110,16 @@ def _token_of_page(reader: Reader, number: int) -> str:
 
 def _filled(path: Path, count: int) -> Reader:
     """A database of so many tasks: half have a tag, one in ten a name, few have ended."""
-    writer = Writer(open_for_writing(path))
+    database = SQLite(path)
+    prepare(database)
+    writer = Writer(database, database.writing())
     writer.submit(lambda c: changes.remember(c, {"page_secret": "secret"})).result()
     for start in range(0, count, _BATCH):
         new = [_task(number) for number in range(start, min(start + _BATCH, count))]
         writer.submit(lambda c, new=new: changes.create(c, new)).result()
     writer.submit(_end_some).result()
     writer.close()
-    return Reader(path)
+    return Reader(database)
 
 
 def _end_some(connection: "changes.Connection") -> None:

@@ -9,7 +9,15 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, HttpUrl, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    HttpUrl,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -78,6 +86,12 @@ class Settings(BaseSettings):
         default=Path("raytes-state"),
         description="The directory of the database, scratch and caches; not on a network "
         "filesystem.",
+    )
+    database: SecretStr | None = Field(
+        default=None,
+        description="Where tasks are kept, if not in a file of the state directory: "
+        "`postgresql://user@host/database`, for a head node that can be replaced. The password "
+        "may come with the URL, but not on the command line, or from PGPASSWORD or ~/.pgpass.",
     )
     local_root: Annotated[tuple[LocalRoot, ...], NoDecode, BeforeValidator(_as_roots)] = Field(
         default=(),
@@ -279,6 +293,16 @@ class Settings(BaseSettings):
         "of its fsspec implementation.",
     )
 
+    @field_validator("database")
+    @classmethod
+    def _postgresql(cls, url: SecretStr | None) -> SecretStr | None:
+        if url and not url.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("takes a URL postgresql://user@host/database")
+        if url and "password=" in url.get_secret_value().partition("?")[2]:
+            # There it would be shown with the URL.
+            raise ValueError("takes a password before the host only: postgresql://user:password@…")
+        return url
+
     @field_validator("state_dir", "scratch_dir", "cache_dir")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
@@ -294,8 +318,8 @@ class Settings(BaseSettings):
         return self
 
     @property
-    def database(self) -> Path:
-        """The SQLite database."""
+    def database_file(self) -> Path:
+        """The SQLite database, where `database` names no other."""
         return self.state_dir / "raytes.db"
 
     @property

@@ -19,7 +19,7 @@ import raytes
 from raytes.config import Settings
 from raytes.errors import RaytesError
 from raytes.state import claimed, ray_token
-from raytes.store.database import prepare
+from raytes.store.database import database_of, prepare, recall, with_password
 from raytes.surroundings import free_ports, own_ray_variables, runtime_directory, serve_variables
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _BASE_PATH = "/ga4gh/tes/v1"
 _READY_WITHIN_S = 120.0
 _READY_EVERY_S = 0.02
+# PostgreSQL takes half a minute to find out that another store's machine is gone.
+_STORE_READY_WITHIN_S = 60.0
+_STORE_READY_TOLD_S = 5.0
 _STOP_WITHIN_S = 30.0
 _FIRST_LOOK_S = 15.0
 # A Ray of our own never gets another node.
@@ -87,8 +90,8 @@ def _interrupt(*_: object) -> None:
 def _running(settings: Settings) -> Iterator[tuple[str, Any]]:
     """The service while it is up; its base URL and its store."""
     with claimed(settings), runtime_directory(settings) as directory:
-        settings = _settled(settings)
-        prepare(settings.database)
+        settings = with_password(_settled(settings))
+        prepare(database_of(settings))
         os.environ.update(serve_variables(directory))
         with _ray(settings, directory), _store(settings) as store, _ingress(settings):
             # It starts while the ingress does.
@@ -142,9 +145,8 @@ def _store(settings: Settings) -> Iterator[Any]:
     import ray
 
     from raytes.store.actor import Identity, replace
-    from raytes.store.database import recall
 
-    known = recall(settings.database)
+    known = recall(database_of(settings))
     if "instance" in known:
         _sweep(settings, known["instance"])
     node = ray.get_runtime_context().get_node_id()
@@ -163,7 +165,20 @@ def _store(settings: Settings) -> Iterator[Any]:
 def _await_ready(store: Any) -> None:
     import ray
 
-    ray.get(store.ready.remote())
+    deadline = time.monotonic() + _STORE_READY_WITHIN_S
+    told = False
+    while True:
+        try:
+            ray.get(store.ready.remote(_STORE_READY_TOLD_S))
+            return
+        except ray.exceptions.RayTaskError as error:
+            if not isinstance(error.cause, RaytesError):
+                raise
+            if time.monotonic() > deadline:
+                raise error.cause from None
+            if not told:
+                print(f"waiting: {error.cause}", file=sys.stderr, flush=True)
+                told = True
 
 
 def _sweep(settings: Settings, instance: str) -> None:

@@ -44,10 +44,12 @@ def claimed(settings: Settings) -> Iterator[None]:
             f"{error.filename} can't be made or written: {error.strerror}"
         ) from None
     try:
-        if (kind := filesystem_of(directory)) in _NETWORK_FILESYSTEMS:
+        kind = filesystem_of(directory)
+        if settings.database is None and kind in _NETWORK_FILESYSTEMS:
             raise StateUnusable(
                 f"the state directory {directory} is on a network filesystem ({kind}), where a "
-                "database isn't safe: choose a local one with --state-dir"
+                "database isn't safe: choose a local one with --state-dir, or PostgreSQL with "
+                "--database"
             )
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

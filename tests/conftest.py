@@ -6,6 +6,7 @@ import pytest
 from hypothesis import settings
 
 from tests import images
+from tests.postgres import Server
 from tests.service.running import Service
 
 # A busy machine is no failure: hypothesis must not judge how long an example takes.
@@ -19,6 +20,14 @@ def podman_images() -> images.Images:
     built = images.build()
     images.adapt_podman(built)
     return built
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server."""
+    server = Server()
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

@@ -91,7 +91,7 @@ def test_directories_are_absolute(tmp_path: Path) -> None:
 
 def test_what_is_not_set_lies_under_the_state_directory(tmp_path: Path) -> None:
     settings = config.load(state_dir="state")
-    assert settings.database == tmp_path / "state/raytes.db"
+    assert settings.database_file == tmp_path / "state/raytes.db"
     assert settings.scratch == tmp_path / "state/scratch"
     assert settings.local_root == (LocalRoot(path=tmp_path / "state/files"),)
 

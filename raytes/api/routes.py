@@ -173,7 +173,7 @@ class TaskRoutes:
 
     async def get_task(self, id: TaskId, view: ViewParameter = View.MINIMAL) -> Response:
         """Get one task."""
-        task = self.store.reader.get(id, view)
+        task = await self.store.get(id, view)
         if task is None:
             raise _no_task(id)
         return JSON(task)

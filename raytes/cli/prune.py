@@ -7,7 +7,7 @@ import typer
 
 from raytes.cli.app import app, fail
 from raytes.cli.exits import Exit
-from raytes.cli.settings import Config, StateDir, load_or_fail
+from raytes.cli.settings import Config, Database, StateDir, load_or_fail
 
 
 @app.command()
@@ -26,24 +26,26 @@ def prune(
         bool, typer.Option("--dry-run", help="Only say how many it would be.")
     ] = False,
     state_dir: StateDir = None,
+    database: Database = None,
     config: Config = None,
 ) -> None:
     """Forget ended tasks for good, with their logs.
 
     Tasks that wait or run, and files, are not touched. It works on the database itself, on the
-    machine that serves, and may be used while the service runs. The settings retention_age and
-    retention_count do the same all the time.
+    machine that serves unless that is PostgreSQL, and may be used while the service runs. The
+    settings retention_age and retention_count do the same all the time.
     """
     if older_than is None and keep is None:
         fail("say what is to be forgotten, with --older-than or --keep", Exit.USAGE)
-    settings = load_or_fail(config, state_dir=state_dir)
+    settings = load_or_fail(config, state_dir=state_dir, database=database)
 
     from pydantic import TypeAdapter, ValidationError
 
     from raytes.config import Duration
     from raytes.errors import RaytesError
     from raytes.store import retention
-    from raytes.store.database import Writer, open_beside
+    from raytes.store.database import database_of, require_prepared
+    from raytes.store.writer import Writer
 
     try:
         age = None if older_than is None else TypeAdapter(Duration).validate_python(older_than)
@@ -51,7 +53,9 @@ def prune(
         fail(f"--older-than takes seconds, or a time as 12h, 30d, 8w: {older_than!r}", Exit.USAGE)
     kept = retention.Retention(age, keep)
     try:
-        writer = Writer(open_beside(settings.database))
+        tasks = database_of(settings)
+        require_prepared(tasks)
+        writer = Writer(tasks, tasks.beside())
         try:
             if dry_run:
                 found = writer.submit(lambda c: retention.outlived(c, kept)).result()

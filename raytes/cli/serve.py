@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from raytes.cli.app import app
-from raytes.cli.settings import Config, StateDir, load_or_fail
+from raytes.cli.settings import Config, Database, StateDir, load_or_fail
 
 
 @app.command()
@@ -18,6 +18,7 @@ def serve(
         int | None, typer.Option(help="The port to listen on; 0: any.", show_default="8000")
     ] = None,
     state_dir: StateDir = None,
+    database: Database = None,
     local_root: Annotated[
         list[Path] | None,
         typer.Option(
@@ -48,6 +49,7 @@ def serve(
         host=host,
         port=port,
         state_dir=state_dir,
+        database=database,
         local_root=local_root or None,
         name=name,
     )

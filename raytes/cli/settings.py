@@ -3,6 +3,7 @@
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -20,6 +21,26 @@ StateDir = Annotated[
         metavar="DIR",
         help="The directory of the database, scratch and caches.",
         show_default="./raytes-state",
+    ),
+]
+
+
+def _without_password(url: str | None) -> str | None:
+    if url and (urlsplit(url).password or "password=" in url):
+        raise typer.BadParameter(
+            "everyone on this machine can read a command line: put a URL with a password into "
+            "RAYTES_DATABASE or the configuration file, or the password into ~/.pgpass"
+        )
+    return url
+
+
+Database = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Keep tasks in PostgreSQL, postgresql://user@host/database.",
+        show_default="a file in the state directory",
+        callback=_without_password,
     ),
 ]
 Config = Annotated[
@@ -51,6 +72,7 @@ def _sentences(error: "ValidationError") -> str:
     lines = []
     for mistake in error.errors(include_url=False):
         setting = ".".join(str(part) for part in mistake["loc"])
-        given = "" if mistake["type"] == "missing" else f" (given: {mistake['input']!r})"
+        untold = mistake["type"] == "missing" or setting == "database"  # that has a password
+        given = "" if untold else f" (given: {mistake['input']!r})"
         lines.append(f"the setting {setting}: {mistake['msg']}{given}")
     return "\nraytes: ".join(lines)

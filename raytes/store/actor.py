@@ -25,10 +25,11 @@ from raytes.models import TesState
 from raytes.moment import now
 from raytes.store import changes
 from raytes.store.changes import Created, Pool, Queued
-from raytes.store.database import DatabaseUnavailable, Writer, open_for_writing
+from raytes.store.database import DatabaseUnavailable, database_of
 from raytes.store.documents import NewTask
 from raytes.store.line import Exchange
 from raytes.store.retention import Retention, prune
+from raytes.store.writer import Writer
 
 T = TypeVar("T")
 NAME = "store"
@@ -37,6 +38,8 @@ NAME = "store"
 _CANCEL_PATIENCE_S = 2.0
 _REPLACE_WITHIN_S = 10.0
 _REPLACE_EVERY_S = 0.1
+_READY_PATIENCE_S = 10.0
+_INSIST_EVERY_S = 0.5
 _PRUNE_EVERY_S = 60.0
 
 logger = logging.getLogger(__name__)
@@ -57,14 +60,16 @@ class Store:
         logging.basicConfig(level=logging.INFO)
         self._settings = settings
         self._identity = identity
-        self._writer = Writer(open_for_writing(settings.database))
+        database = database_of(settings)
+        self._writer = Writer(database, database.writing())
+        self._trouble = "the task store is starting"
         self._started = asyncio.get_running_loop().create_task(self._start())
         self._dispatcher: Dispatcher
         self._exchange = Exchange(settings, self.create)
         self._pruning: asyncio.Task[None] | None = None
 
     async def _start(self) -> None:
-        facts = await self._submit(changes.recall)
+        facts = await self._insist(changes.recall)
         restarted = facts.get("session") == self._identity.session
         moment = now()
         fresh = {
@@ -75,11 +80,13 @@ class Store:
             "session": self._identity.session,
             "updated": facts["updated"] if restarted else moment,
         }
-        await self._submit(partial(changes.remember, facts=fresh))
-        waiting = await self._submit(changes.waiting)
-        running = await self._submit(changes.with_runner)
+        await self._insist(partial(changes.remember, facts=fresh))
+        waiting = await self._insist(changes.waiting)
+        running = await self._insist(changes.with_runner)
+        # What goes to other nodes has no password of the database.
+        settings = self._settings.model_copy(update={"database": None})
         self._dispatcher = Dispatcher(
-            self._settings, fresh["instance"], NAME, self._identity.node, self._submit
+            settings, fresh["instance"], NAME, self._identity.node, self._submit
         )
         await self._dispatcher.start(waiting, running, restarted=restarted)
         kept = Retention(self._settings.retention_age, self._settings.retention_count)
@@ -87,13 +94,17 @@ class Store:
             self._pruning = asyncio.create_task(self._prune(kept))
         await self._exchange.open()
 
-    async def ready(self) -> None:
+    async def ready(self, patience_s: float) -> None:
         """Returns when the store has taken up what it found.
 
         Raises:
-            WrongSchema, DatabaseUnavailable: it can't.
+            DatabaseUnavailable: it couldn't within so long. It goes on trying.
         """
-        await self._started
+        if not self._started.done():
+            await asyncio.wait((self._started,), timeout=patience_s)
+        if not self._started.done():
+            raise DatabaseUnavailable(self._trouble)
+        self._started.result()
 
     async def create(self, new: Sequence[NewTask]) -> frozenset[str]:
         """Store tasks durably and queue them. One that is there already is left as it is.
@@ -103,7 +114,7 @@ class Store:
         Raises:
             DatabaseUnavailable: none of them was stored.
         """
-        await self._started
+        await self.ready(_READY_PATIENCE_S)
         created = Created(0, frozenset())
         room = self._dispatcher.reserve(len(new))
         try:
@@ -137,7 +148,7 @@ class Store:
         """Cancel a task, and wait a moment for its container to be gone; False if there is
         no such task. A task that has ended stays as it is.
         """
-        await self._started
+        await self.ready(_READY_PATIENCE_S)
         found = await self._submit(partial(changes.cancel, task_id=task_id))
         if found is None:
             return False
@@ -154,13 +165,13 @@ class Store:
         Raises:
             DatabaseUnavailable: nothing can be written, and so nothing be created or run.
         """
-        await self._started
+        await self.ready(_READY_PATIENCE_S)
         await self._submit(partial(changes.remember, facts={"checked": now()}))
         return await self._dispatcher.health(patience_s)
 
     async def stop(self) -> None:
         """Begin nothing more, give back what runs, and close the database."""
-        await self._started
+        await self.ready(_READY_PATIENCE_S)
         if self._pruning:
             self._pruning.cancel()
         self._exchange.close()
@@ -175,6 +186,15 @@ class Store:
             except DatabaseUnavailable as error:
                 logger.warning("ended tasks could not be removed: %s", error)
             await asyncio.sleep(_PRUNE_EVERY_S)
+
+    async def _insist(self, change: Callable[[Connection], T]) -> T:
+        """Make a change without which nothing can begin: again until the database takes it."""
+        while True:
+            try:
+                return await self._submit(change)
+            except DatabaseUnavailable as error:
+                self._trouble = str(error)
+                await asyncio.sleep(_INSIST_EVERY_S)
 
     def _submit(self, change: Callable[[Connection], T]) -> "asyncio.Future[T]":
         return asyncio.wrap_future(self._writer.submit(change))

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, literal_column, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from raytes.attempt import Assignment, Receipt, Update
 from raytes.config import Settings
@@ -30,6 +29,7 @@ from raytes.store.schema import (
     tails,
     tasks,
 )
+from raytes.store.upsert import InsertNew, upsert
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,7 @@ def authorize(
     if staged:
         key = {"task_id": task_id, "attempt": attempt}
         connection.execute(
-            upsert(receipts).on_conflict_do_nothing(),
+            InsertNew(receipts),
             [{**key, "url": receipt.url, "token": receipt.token} for receipt in staged],
         )
     return True
@@ -285,6 +285,8 @@ def cancel(connection: Connection, task_id: str) -> tuple[TesState, Running | No
 
     None if there is no such task. A task that has ended stays as it is.
     """
+    if "\0" in task_id:  # which PostgreSQL takes in no text
+        return None
     row = connection.execute(_CURRENT, {"task": task_id}).one_or_none()
     if row is None:
         return None
@@ -324,8 +326,10 @@ def note(connection: Connection, task_id: str, line: str) -> None:
 def remember(connection: Connection, facts: Mapping[str, str]) -> None:
     """Keep facts about the service itself, in place of older ones."""
     for key, value in facts.items():
-        statement = upsert(service).values(key=key, value=value)
-        connection.execute(statement.on_conflict_do_update(set_={"value": value}))
+        statement = upsert(connection, service).values(key=key, value=value)
+        connection.execute(
+            statement.on_conflict_do_update(index_elements=["key"], set_={"value": value})
+        )
 
 
 def recall(connection: Connection) -> dict[str, str]:
@@ -367,10 +371,10 @@ def with_runner(connection: Connection) -> list[Running]:
 
 # --- the statements -------------------------------------------------------------------
 
-_NEW_TASK = upsert(tasks).on_conflict_do_nothing()
-_NEW_DOCUMENT = upsert(documents).on_conflict_do_nothing()
-_NEW_TAG = upsert(tags).on_conflict_do_nothing()
-_NEW_ATTEMPT = upsert(attempts).on_conflict_do_nothing()
+_NEW_TASK = InsertNew(tasks).execution_options(preserve_rowcount=True)
+_NEW_DOCUMENT = InsertNew(documents)
+_NEW_TAG = InsertNew(tags)
+_NEW_ATTEMPT = InsertNew(attempts)
 
 _CURRENT = select(
     tasks.c.state,
@@ -553,8 +557,10 @@ def _write(connection: Connection, news: Update, lines: Sequence[str]) -> None:
         )
     for index, tail in news.tails.items():
         streams = {"stdout": tail.stdout, "stderr": tail.stderr}
-        statement = upsert(tails).values(**key, executor=index, **streams)
-        connection.execute(statement.on_conflict_do_update(set_=streams))
+        statement = upsert(connection, tails).values(**key, executor=index, **streams)
+        connection.execute(
+            statement.on_conflict_do_update(index_elements=tails.primary_key, set_=streams)
+        )
     if lines:
         _append_lines(connection, news.task_id, news.attempt, lines)
     if news.input_types or news.output_types:
@@ -580,7 +586,7 @@ def _append_lines(connection: Connection, task_id: str, attempt: int, lines: Ite
 
 def _warn(connection: Connection, task_id: str, warnings: Sequence[str]) -> None:
     connection.execute(
-        upsert(system_logs).on_conflict_do_nothing(),
+        InsertNew(system_logs),
         [
             {"task_id": task_id, "attempt": 1, "n": n, "line": line}
             for n, line in enumerate(warnings, 1)

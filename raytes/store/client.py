@@ -9,9 +9,11 @@ from raytes.config import Settings
 from raytes.dispatch.dispatcher import Health
 from raytes.errors import RaytesError
 from raytes.store.actor import NAME
+from raytes.store.database import database_of
 from raytes.store.documents import NewTask
 from raytes.store.line import Line
 from raytes.store.reader import Reader
+from raytes.views import View
 
 
 class QueueFull(RaytesError):
@@ -24,7 +26,8 @@ class StoreClient:
     """One replica's way to the store. Creates in flight travel as one call."""
 
     def __init__(self, settings: Settings) -> None:
-        self.reader = Reader(settings.database)
+        self._database = database_of(settings)
+        self.reader = Reader(self._database)
         self._actor: Any = ray.get_actor(NAME, namespace=settings.name)
         self._line = Line(settings)
         self._waiting: list[NewTask] = []
@@ -47,6 +50,16 @@ class StoreClient:
             self._sender = asyncio.create_task(self._send())
         if task.id in await asyncio.shield(stored):
             raise QueueFull("as many tasks wait as this service lets wait")
+
+    async def get(self, task_id: str, view: View) -> bytes | None:
+        """The task as JSON, or None if there is none of that id.
+
+        Raises:
+            DatabaseUnavailable: the database can't be read now.
+        """
+        if self._database.local:
+            return self.reader.get(task_id, view)
+        return await asyncio.to_thread(self.reader.get, task_id, view)
 
     async def cancel(self, task_id: str) -> bool:
         """Cancel a task; False if there is none of that id."""

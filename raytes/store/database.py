@@ -1,130 +1,166 @@
-"""The database connection: how it is opened, and the one thread that writes.
+"""The database behind the store: which one it is, how it is opened, and its schema.
 
-SQLite in WAL mode: readers see what was committed, never wait for the writer and never
-make it wait. A change is on disk (fsync) before its future resolves.
+SQLite and PostgreSQL differ in how they are connected to, how a writer is kept alone, and
+which of their errors pass; each has a class of its own for that. All else is the same SQL.
 """
 
 import logging
-import queue
-import threading
-from collections.abc import Callable
-from concurrent.futures import Future
-from pathlib import Path
-from typing import Any, TypeVar
+import os
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, update
-from sqlalchemy.exc import DatabaseError, OperationalError
+from pydantic import SecretStr
+from sqlalchemy import Connection, Engine, insert, inspect, make_url, select, update
+from sqlalchemy.exc import DatabaseError
 
+from raytes.config import Settings
 from raytes.errors import RaytesError
 from raytes.store import schema
 
-T = TypeVar("T")
-Change = Callable[[Connection], T]
-
 logger = logging.getLogger(__name__)
-
-# The most changes in one transaction: more would only keep the first of them waiting.
-_BATCH = 512
-_BUSY_TIMEOUT_S = 30
 
 
 class DatabaseUnavailable(RaytesError):
-    """The database can't be read or written now (disk full, file gone): try again later."""
+    """The database can't be read or written now (disk full, not reached): try again later."""
 
     failure_reason = "database_unavailable"
 
 
 class WrongSchema(RaytesError):
-    """The database was written by a release of raytes that this one doesn't know."""
+    """The database isn't one that this release of raytes can use."""
 
     failure_reason = "wrong_schema"
 
 
-def open_for_writing(path: Path) -> Engine:
-    """The engine of the one writer; makes the tables where there are none, and brings those
-    of an earlier release to this one's schema, wholly or not at all.
+class Database(ABC):
+    """Where a service's tasks are kept."""
+
+    name: str
+    """What it is called in messages; without its password."""
+
+    local: bool
+    """Whether a keyed read is so quick that an event loop may wait for it."""
+
+    @abstractmethod
+    def exists(self) -> bool:
+        """Whether there is anything to be read, made by raytes or not."""
+
+    @abstractmethod
+    def writing(self) -> Engine:
+        """An engine for the one writer: while it has a connection, no other writer has.
+
+        Its transactions are durable when they are committed.
+        """
+
+    @abstractmethod
+    def beside(self) -> Engine:
+        """An engine that writes beside the one writer: to make tables, or for a moment."""
+
+    @abstractmethod
+    def reading(self) -> Engine:
+        """An engine that can't change anything. Each of its transactions sees one moment."""
+
+    @abstractmethod
+    def snapshot(self, engine: Engine) -> AbstractContextManager[Any]:
+        """A cursor of the driver's own, at one moment of what a reading engine sees. To make
+        a connection of SQLAlchemy would take longer than all that is read with it."""
+
+    @abstractmethod
+    def passing(self, error: Exception) -> str | None:
+        """What the database says, if the error is one that passes; else None."""
+
+
+def database_of(settings: Settings) -> Database:
+    """The database of a service.
 
     Raises:
-        WrongSchema: a later release has written this database.
+        WrongSchema: its driver isn't installed.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pragmas = ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL")
-    engine = _engine(path, "BEGIN IMMEDIATE", pragmas)
-    with engine.begin() as connection:
-        _require_schema(connection, path)
-    return engine
+    if settings.database is None:
+        from raytes.store.sqlite import SQLite
+
+        return SQLite(settings.database_file)
+    try:
+        from raytes.store.postgres import PostgreSQL
+    except ImportError as error:
+        raise WrongSchema(
+            f"PostgreSQL needs a driver ({error.name} is missing): pip install 'raytes[postgres]'"
+        ) from None
+    return PostgreSQL(settings.database.get_secret_value())
 
 
-def open_beside(path: Path) -> Engine:
-    """The engine of a process that writes beside the store, for a moment. It changes no schema.
+def with_password(settings: Settings) -> Settings:
+    """The settings with the database's password in them, if it is in PGPASSWORD: the store may
+    be started where this process' environment isn't."""
+    password = os.environ.get("PGPASSWORD")
+    if settings.database is None or password is None:
+        return settings
+    url = make_url(settings.database.get_secret_value())
+    if url.password is not None:
+        return settings
+    secret = SecretStr(url.set(password=password).render_as_string(hide_password=False))
+    return settings.model_copy(update={"database": secret})
+
+
+def prepare(database: Database) -> None:
+    """Make the tables if there are none, and bring those of an earlier release to this one's
+    schema, wholly or not at all.
 
     Raises:
-        WrongSchema: the database isn't there, or another release has written it.
+        WrongSchema: a later release has written the database.
+        DatabaseUnavailable: it can't be reached or used.
     """
-    engine = _engine(path, "BEGIN IMMEDIATE", ("PRAGMA synchronous=FULL",))
-    found = recall(path).get("schema")
+    engine = database.beside()
+    try:
+        with engine.begin() as connection:
+            _require_schema(connection, database)
+    except DatabaseError as error:
+        raise DatabaseUnavailable(
+            f"{database.name} can't be used as the database: {error.orig}"
+        ) from None
+    finally:
+        engine.dispose()
+
+
+def require_prepared(database: Database) -> None:
+    """Find out whether a database has this release's schema, and change nothing.
+
+    Raises:
+        WrongSchema: it isn't there, or has another.
+        DatabaseUnavailable: it can't be reached or read.
+    """
+    found = recall(database).get("schema")
     if found is None:
-        raise WrongSchema(f"there is no database of raytes at {path}")
+        raise WrongSchema(f"there is no database of raytes at {database.name}")
     if int(found) != schema.VERSION:
         raise WrongSchema(
-            f"{path} is the database of another release of raytes (its schema is {found}, this "
-            f"release's is {schema.VERSION}): use the `raytes` that serves it"
+            f"{database.name} is the database of another release of raytes (its schema is "
+            f"{found}, this release's is {schema.VERSION}): use the `raytes` that serves it"
         )
-    return engine
 
 
-def prepare(path: Path) -> None:
-    """Make the database if there is none, and find out whether this release can use it.
+def recall(database: Database) -> dict[str, str]:
+    """The facts about the service in a database; none if there is no database yet.
 
     Raises:
-        WrongSchema: it can't.
+        DatabaseUnavailable: it can't be reached or read.
     """
-    try:
-        open_for_writing(path).dispose()
-    except DatabaseError as error:
-        raise WrongSchema(f"{path} can't be used as the database: {error.orig}") from None
-
-
-def open_for_reading(path: Path) -> Engine:
-    """An engine that can't change anything, for as many readers as there are."""
-    return _engine(path, "BEGIN", ("PRAGMA query_only=1",))
-
-
-def recall(path: Path) -> dict[str, str]:
-    """The facts about the service in a database; none if there is no database yet."""
-    if not path.exists():
+    if not database.exists():
         return {}
-    engine = open_for_reading(path)
+    engine = database.reading()
     try:
         with engine.connect() as connection:
             if not inspect(connection).has_table(schema.service.name):
                 return {}
             return {row.key: row.value for row in connection.execute(select(schema.service))}
+    except DatabaseError as error:
+        raise DatabaseUnavailable(f"{database.name} can't be read: {error.orig}") from None
     finally:
         engine.dispose()
 
 
-def _engine(path: Path, begin_with: str, pragmas: tuple[str, ...]) -> Engine:
-    engine = create_engine(
-        f"sqlite:///{path}",
-        connect_args={"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False},
-    )
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: Any, _record: object) -> None:
-        # Transactions are begun by hand below: the driver's own would begin too late.
-        connection.isolation_level = None
-        for pragma in pragmas:
-            connection.execute(pragma)
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql(begin_with)
-
-    return engine
-
-
-def _require_schema(connection: Connection, path: Path) -> None:
+def _require_schema(connection: Connection, database: Database) -> None:
     if not inspect(connection).has_table(schema.service.name):
         schema.metadata.create_all(connection)
         connection.execute(insert(schema.service).values(key="schema", value=str(schema.VERSION)))
@@ -133,8 +169,8 @@ def _require_schema(connection: Connection, path: Path) -> None:
     found = int(connection.execute(select(schema.service.c.value).where(is_schema)).scalar_one())
     if found > schema.VERSION:
         raise WrongSchema(
-            f"{path} was written by a later release of raytes (its schema is {found}, this "
-            f"release knows {schema.VERSION}): install that release or a newer one"
+            f"{database.name} was written by a later release of raytes (its schema is {found}, "
+            f"this release knows {schema.VERSION}): install that release or a newer one"
         )
     if found < schema.VERSION:
         from raytes.store.upgrade import upgrade  # brings Alembic, which takes its time
@@ -143,71 +179,4 @@ def _require_schema(connection: Connection, path: Path) -> None:
         connection.execute(
             update(schema.service).where(is_schema).values(value=str(schema.VERSION))
         )
-        logger.info("%s: the schema was %d and is now %d", path, found, schema.VERSION)
-
-
-class Writer:
-    """The one thread that writes. Changes in flight share a transaction and its fsync."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._queue: queue.SimpleQueue[tuple[Change[Any], Future[Any]] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
-        self._thread.start()
-
-    def submit(self, change: Change[T]) -> Future[T]:
-        """Run `change` in a transaction; the future resolves when that is on disk.
-
-        A change must bear being run again: when another of its batch fails, the rest is
-        rolled back with it and run once more without it.
-
-        Raises (through the future):
-            DatabaseUnavailable: the database can't be written now.
-        """
-        future: Future[T] = Future()
-        self._queue.put((change, future))
-        return future
-
-    def close(self) -> None:
-        """Write what was submitted, then end the thread and the connections."""
-        self._queue.put(None)
-        self._thread.join()
-        self._engine.dispose()
-
-    def _run(self) -> None:
-        while True:
-            item = self._queue.get()
-            batch = []
-            while item is not None:
-                batch.append(item)
-                if len(batch) == _BATCH:
-                    break
-                try:
-                    item = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-            self._write(batch)
-            if item is None:
-                return
-
-    def _write(self, batch: list[tuple[Change[Any], Future[Any]]]) -> None:
-        try:
-            results = self._transaction([change for change, _ in batch])
-        except Exception as error:
-            if len(batch) > 1 and not isinstance(error, DatabaseUnavailable):
-                for item in batch:
-                    self._write([item])
-                return
-            for _, future in batch:
-                future.set_exception(error)
-            return
-        for (_, future), result in zip(batch, results, strict=True):
-            future.set_result(result)
-
-    def _transaction(self, changes: list[Change[T]]) -> list[T]:
-        try:
-            with self._engine.begin() as connection:
-                return [change(connection) for change in changes]
-        except OperationalError as error:
-            logger.exception("the database could not be written")
-            raise DatabaseUnavailable(f"the database can't be written: {error.orig}") from error
+        logger.info("%s: the schema was %d and is now %d", database.name, found, schema.VERSION)

@@ -4,12 +4,9 @@ Readers never change anything and never wait for the writer. Every answer is mad
 snapshot, so that a task's state and its logs agree.
 """
 
-import sqlite3
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -23,11 +20,9 @@ from sqlalchemy import (
     null,
     select,
 )
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.exc import TimeoutError as PoolExhausted
 
 from raytes.store.changes import recall
-from raytes.store.database import DatabaseUnavailable, open_for_reading
+from raytes.store.database import Database, DatabaseUnavailable
 from raytes.store.pages import Filters, issue, redeem
 from raytes.store.schema import attempts, documents, system_logs, tags, tails, tasks
 from raytes.views import View
@@ -46,10 +41,10 @@ class Reader:
     Every method raises DatabaseUnavailable where the database can't be read now.
     """
 
-    def __init__(self, database: Path) -> None:
-        self._engine = open_for_reading(database)
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._engine = database.reading()
         self._secret = b""
-        self._local = threading.local()
         compiled = {name: part(True) for name, part in _PARTS.items()}
         self._one = {
             name: str(statement.compile(dialect=self._engine.dialect))
@@ -58,15 +53,17 @@ class Reader:
 
     def facts(self) -> dict[str, str]:
         """What the store remembers of the service: instance, created, updated …"""
-        with _readable(), self._engine.connect() as connection:
+        with self._readable(), self._engine.connect() as connection:
             return recall(connection)
 
     def get(self, task_id: str, view: View) -> bytes | None:
         """The task as JSON, or None if there is none of that id."""
-        with _readable(), self._snapshot() as cursor:
+        if "\0" in task_id:  # which PostgreSQL takes in no text
+            return None
+        with self._readable(), self._database.snapshot(self._engine) as cursor:
 
             def fetch(part: str) -> list[Row]:
-                rows: list[Row] = cursor.execute(self._one[part], (task_id,)).fetchall()
+                rows: list[Row] = cursor.execute(self._one[part], {"task": task_id}).fetchall()
                 return rows
 
             found = fetch("task")
@@ -79,7 +76,7 @@ class Reader:
             InvalidPageToken: `token` isn't one that was issued for these filters.
         """
         before = redeem(token, filters, self._page_secret()) if token else None
-        with _readable(), self._engine.connect() as connection:
+        with self._readable(), self._engine.connect() as connection:
             walk = _walks_names(connection, filters)
             found = connection.execute(_matching(filters, before, walk).limit(size + 1)).all()
             shown = found[:size]
@@ -99,30 +96,18 @@ class Reader:
         self._engine.dispose()
 
     @contextmanager
-    def _snapshot(self) -> Iterator[Any]:
-        """A cursor of the driver's own: SQLAlchemy would take longer than all else."""
-        if (cursor := getattr(self._local, "cursor", None)) is None:
-            self._local.connection = self._engine.raw_connection()
-            cursor = self._local.cursor = self._local.connection.cursor()
-        cursor.execute("BEGIN")
+    def _readable(self) -> Iterator[None]:
         try:
-            yield cursor
-        finally:
-            cursor.execute("ROLLBACK")
+            yield
+        except Exception as error:
+            if (said := self._database.passing(error)) is None:
+                raise
+            raise DatabaseUnavailable(f"the database can't be read: {said}") from error
 
     def _page_secret(self) -> bytes:
         if not self._secret:
             self._secret = self.facts()["page_secret"].encode()
         return self._secret
-
-
-@contextmanager
-def _readable() -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.OperationalError, OperationalError, PoolExhausted) as error:
-        cause = error.orig if isinstance(error, OperationalError) else error
-        raise DatabaseUnavailable(f"the database can't be read: {cause}") from error
 
 
 # --- which tasks ----------------------------------------------------------------------

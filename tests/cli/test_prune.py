@@ -11,7 +11,7 @@ from tests.store.conftest import Database
 @pytest.fixture
 def three_ended(tmp_path: Path) -> Database:
     """The open database of a service's state directory, `tmp_path`, with three ended tasks."""
-    database = Database(Settings(state_dir=tmp_path).database)
+    database = Database(Settings(state_dir=tmp_path).database_file)
     for _ in range(3):
         database.cancelled()
     return database

@@ -16,6 +16,7 @@ import httpx
 from raytes.client import Client
 from raytes.models import TesState, TesTask
 from raytes.store.database import recall
+from raytes.store.sqlite import SQLite
 from raytes.views import View
 
 _UP_WITHIN_S = 120
@@ -66,14 +67,14 @@ class Service:
 
     def containers(self) -> list[str]:
         """The containers of this service that aren't gone."""
-        instance = recall(self.state_dir / "raytes.db")["instance"]
+        instance = recall(SQLite(self.state_dir / "raytes.db"))["instance"]
         return containers(f"raytes.instance={instance}")
 
     def processes(self) -> list[tuple[int, str]]:
         """The processes of the service, with their command lines: those of its Ray, its
         Podman service, and the conmon of its containers."""
         assert self.process is not None
-        instance = recall(self.state_dir / "raytes.db")["instance"]
+        instance = recall(SQLite(self.state_dir / "raytes.db"))["instance"]
         socket = f"raytes-{hashlib.sha256(instance.encode()).hexdigest()[:12]}/"
         marks = (socket, *self.containers())
         table = _process_table()

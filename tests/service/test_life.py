@@ -13,7 +13,8 @@ import pytest
 from raytes.models import TesState
 from raytes.state import filesystem_of
 from raytes.store import changes
-from raytes.store.database import open_for_writing
+from raytes.store.database import prepare
+from raytes.store.sqlite import SQLite
 from raytes.surroundings import runtime_path
 from tests.service.running import Service, processes
 
@@ -141,7 +142,8 @@ def test_a_database_that_this_release_can_not_use_is_refused_with_a_sentence(
         service.state_dir.mkdir()
         database.write_bytes(b"garbage" * 1000)
     else:
-        engine = open_for_writing(database)
+        prepare(SQLite(database))
+        engine = SQLite(database).writing()
         with engine.begin() as connection:
             changes.remember(connection, {"schema": "99"})
         engine.dispose()

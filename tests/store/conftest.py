@@ -5,13 +5,17 @@ from typing import TypeVar
 import pytest
 from sqlalchemy import Connection
 
+import raytes.store.database
 from raytes import ids
 from raytes.models import TesExecutor, TesTask
 from raytes.moment import now
 from raytes.store import changes
-from raytes.store.database import Writer, open_for_writing
+from raytes.store.database import prepare
 from raytes.store.documents import NewTask, split_document
+from raytes.store.postgres import PostgreSQL
 from raytes.store.reader import Reader
+from raytes.store.sqlite import SQLite
+from raytes.store.writer import Writer
 
 T = TypeVar("T")
 
@@ -19,10 +23,13 @@ T = TypeVar("T")
 class Database:
     """A database with its writer and a reader."""
 
-    def __init__(self, path: Path) -> None:
-        self.writer = Writer(open_for_writing(path))
+    def __init__(self, place: raytes.store.database.Database | Path) -> None:
+        """A path is that of a SQLite database."""
+        database = SQLite(place) if isinstance(place, Path) else place
+        prepare(database)
+        self.writer = Writer(database, database.writing())
         self.change(lambda c: changes.remember(c, {"page_secret": "secret"}))
-        self.reader = Reader(path)
+        self.reader = Reader(database)
 
     def change(self, change: Callable[[Connection], T]) -> T:
         return self.writer.submit(change).result()
@@ -62,8 +69,16 @@ def new_task(task: TesTask, warnings: tuple[str, ...] = ()) -> NewTask:
     )
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> raytes.store.database.Database:
+    """Where a database is to be; nothing is there yet."""
+    if request.param == "sqlite":
+        return SQLite(tmp_path / "raytes.db")
+    return PostgreSQL(request.getfixturevalue("postgres").fresh())
+
+
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database(tmp_path / "raytes.db")
+def database(place: raytes.store.database.Database) -> Iterator[Database]:
+    opened = Database(place)
     yield opened
     opened.close()

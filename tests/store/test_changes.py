@@ -95,6 +95,7 @@ def test_the_waiting_tasks_of_a_pool_are_found_in_the_order_of_their_age(
     assert oldest("") == [ids[2], ids[3]]
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("statement", [changes.WAITING, changes.OLDEST], ids=["count", "oldest"])
 def test_the_queue_is_read_from_an_index_alone(database: Database, statement: Select[Any]) -> None:
     compiled = statement.compile(dialect=sqlite.dialect(paramstyle="named"))

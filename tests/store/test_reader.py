@@ -122,6 +122,7 @@ def test_every_state_can_be_filtered_by(database: Database) -> None:
         assert len(page["tasks"]) == (state is TesState.QUEUED)
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 def test_a_database_that_can_not_be_read_is_said_to_be_unavailable(database: Database) -> None:
     task = database.create()
     database.change(lambda c: c.exec_driver_sql("DROP TABLE documents"))

@@ -13,8 +13,9 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from raytes.store import changes, schema, upgrade
-from raytes.store.database import WrongSchema, open_for_writing, prepare
+from raytes.store.database import DatabaseUnavailable, WrongSchema, prepare
 from raytes.store.pages import Filters
+from raytes.store.sqlite import SQLite
 from raytes.views import View
 from tests.store.conftest import Database
 
@@ -50,13 +51,14 @@ def indexes(path: Path) -> dict[str, str]:
 
 
 def test_an_upgraded_database_has_the_schema_of_a_new_one(old: Path, tmp_path: Path) -> None:
-    engine = open_for_writing(old)
+    prepare(SQLite(old))
+    engine = SQLite(old).writing()
     with engine.begin() as connection:
         context = MigrationContext.configure(connection)
         assert compare_metadata(context, schema.metadata) == []
     engine.dispose()
     new = tmp_path / "new.db"
-    prepare(new)
+    prepare(SQLite(new))
     assert indexes(old) == indexes(new)  # conditions included, which Alembic doesn't compare
 
 
@@ -109,8 +111,8 @@ def test_an_upgrade_that_fails_leaves_the_database_as_it_was(
     monkeypatch.setattr(upgrade, "MIGRATIONS", steps)
     monkeypatch.setattr(schema, "VERSION", 99)
     before = content(old)
-    with pytest.raises(WrongSchema, match="no such column"):
-        prepare(old)
+    with pytest.raises(DatabaseUnavailable, match="no such column"):
+        prepare(SQLite(old))
     assert content(old) == before
 
 
@@ -121,7 +123,7 @@ def test_a_database_of_a_later_release_is_refused_and_not_touched(old: Path) -> 
     connection.close()
     before = content(old)
     with pytest.raises(WrongSchema, match="later release"):
-        prepare(old)
+        prepare(SQLite(old))
     assert content(old) == before
 
 
@@ -129,7 +131,8 @@ def test_a_database_that_is_up_to_date_costs_no_import_of_alembic(tmp_path: Path
     script = (
         "import pathlib, sys\n"
         "from raytes.store.database import prepare\n"
-        "prepare(pathlib.Path(sys.argv[1])), prepare(pathlib.Path(sys.argv[1]))\n"
+        "from raytes.store.sqlite import SQLite\n"
+        "for _ in range(2): prepare(SQLite(pathlib.Path(sys.argv[1])))\n"
         "sys.exit('alembic' in sys.modules)\n"
     )
     path = str(tmp_path / "raytes.db")

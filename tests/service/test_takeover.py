@@ -1,0 +1,59 @@
+"""A head node that is gone for good, and a fresh one with the same PostgreSQL."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from raytes.models import TesState
+from tests.postgres import Server
+from tests.service.running import Service
+from tests.service.test_life import await_end_of_ray
+
+
+def test_a_fresh_head_node_takes_over_what_is_in_postgresql(
+    new_service: Callable[..., Service], postgres: Server, tmp_path: Path
+) -> None:
+    shared = {"RAYTES_DATABASE": postgres.fresh(), "RAYTES_LOCAL_ROOT": str(tmp_path)}
+    old = new_service("old", **shared).start()
+    done = old.run("echo", "done")
+    everything = {"cpu_cores": len(os.sched_getaffinity(0))}
+    running = old.submit(
+        *("sh", "-c", "echo up; [ -e /files/go ] || sleep 600"),
+        inputs=[{"url": f"file://{tmp_path}", "path": "/files"}],
+        resources=everything,
+    )
+    old.await_stdout(running, "up")
+    waiting = old.submit("echo", "later", resources=everything)
+    old.stop(signal.SIGKILL)
+    await_end_of_ray(old)
+    assert not (old.state_dir / "raytes.db").exists()
+
+    (tmp_path / "go").touch()
+    fresh = new_service("fresh", **shared).start()
+    assert fresh.client.get(done.id or "").state is TesState.COMPLETE
+    assert [fresh.finish(task).state for task in (running, waiting)] == [TesState.COMPLETE] * 2
+    assert [len(fresh.client.get(task).logs or []) for task in (running, waiting)] == [2, 1]
+    assert len(list(fresh.client.list())) == 3
+
+
+@pytest.mark.slow  # it waits for as long as a machine that is gone may take to be noticed
+def test_a_second_service_on_a_database_is_refused_with_a_sentence(
+    new_service: Callable[..., Service], postgres: Server, tmp_path: Path
+) -> None:
+    url = postgres.fresh()
+    new_service("first", RAYTES_DATABASE=url).start()
+    second = subprocess.run(
+        [sys.executable, "-m", "raytes", "serve", "--port", "0"],
+        env={**os.environ, "RAYTES_DATABASE": url, "RAYTES_STATE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert second.returncode == 1
+    assert "another store writes to postgresql://" in second.stderr
+    assert "Traceback" not in second.stderr
