@@ -29,6 +29,9 @@ _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
 _PAUSE_GROWTH = 1.4
 
+# While a task is in one of these, transfers of its data may last.
+_WITH_TRANSFERS = frozenset({TesState.INITIALIZING, TesState.RUNNING})
+
 # What must be equal for two tails to be laid over each other at all, in characters. Longer
 # is quicker on text that repeats itself.
 _PROBE = 64
@@ -146,6 +149,7 @@ class Client:
         *ids: str,
         timeout: float | None = None,
         on_change: Callable[[str, TesState], None] | None = None,
+        on_transfer: Callable[[str, str], None] | None = None,
     ) -> dict[str, TesState]:
         """Waits until all tasks have ended and returns their states.
 
@@ -153,18 +157,28 @@ class Client:
             timeout: seconds; None: as long as it takes.
             on_change: called with id and state when a task is first seen and whenever its
                 state has changed.
+            on_transfer: called with id and how far a transfer of inputs or outputs that lasts
+                has come, in words for a person; empty: it is over. Only raytes tells it.
 
         Raises:
             TimeoutError: some task hasn't ended within `timeout` seconds.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         states: dict[str, TesState] = {}
+        transfers: dict[str, str] = {}
         pauses = _pauses()
         while True:
             for id in ids:
                 if states.get(id) in FINAL:
                     continue
-                state = self.state(id)
+                if on_transfer and states.get(id) in _WITH_TRANSFERS:
+                    task = self.get(id, View.BASIC)
+                    state, how_far = task.state, transfer_of(task)
+                    if how_far != transfers.get(id, ""):
+                        transfers[id] = how_far
+                        on_transfer(id, how_far)
+                else:
+                    state = self.state(id)
                 if state is not states.get(id):
                     states[id] = state
                     if on_change:
@@ -177,17 +191,24 @@ class Client:
                 raise TimeoutError(f"after {timeout} s not yet at an end: {late}")
             time.sleep(pause)
 
-    def follow(self, id: str) -> Iterator[LogText]:
+    def follow(
+        self, id: str, on_transfer: Callable[[str], None] | None = None
+    ) -> Iterator[LogText]:
         """Yields what the executors write, as it comes, until the task has ended.
 
         It is read from the tails in the task's log, so where a command writes more between
         two looks than a tail holds, the text between is lost and `skipped` says so. An
         attempt that is tried again starts anew.
+
+        `on_transfer` is called at each look with how far a transfer has come (see `wait`), or
+        with nothing.
         """
         seen: dict[_Stream, str] = {}
         pauses = _pauses()
         while True:
             task = self.get(id, View.FULL)
+            if on_transfer:
+                on_transfer(transfer_of(task))
             news = list(_news(task, seen))
             yield from news
             if task.state in FINAL:
@@ -284,6 +305,13 @@ def _pauses() -> Iterator[float]:
     while True:
         yield pause
         pause = min(pause * _PAUSE_GROWTH, _LONGEST_PAUSE)
+
+
+def transfer_of(task: TesTask) -> str:
+    """How far a transfer of the task has come, in words; empty if none lasts."""
+    if task.state in FINAL or not task.logs:
+        return ""  # an attempt whose node was lost may have left one
+    return (task.logs[-1].metadata or {}).get("transfer", "")
 
 
 def tails(task: TesTask) -> Iterator[LogText]:

@@ -125,6 +125,50 @@ def test_wait_tells_each_change_once_and_returns_the_last_states(
     assert len(script.sent("GET", "/tasks/b")) == 1
 
 
+def in_state(state: str, transfer: str | None = None) -> dict[str, Any]:
+    metadata = {} if transfer is None else {"transfer": transfer}
+    return {"id": "a", "state": state, "logs": [{"logs": [], "outputs": [], "metadata": metadata}]}
+
+
+def test_wait_tells_how_far_transfers_have_come_and_when_they_are_over(
+    client: Client, script: Script
+) -> None:
+    script.on(
+        "GET",
+        "/tasks/a",
+        in_state("QUEUED"),
+        in_state("INITIALIZING"),
+        in_state("INITIALIZING", "the inputs: 1 GB"),
+        in_state("INITIALIZING", "the inputs: 1 GB"),
+        in_state("INITIALIZING", "the inputs: 2 GB"),
+        in_state("RUNNING"),
+        in_state("RUNNING", "the output /o: 1 GB"),
+        in_state("COMPLETE"),
+    )
+    told: list[tuple[str, str]] = []
+
+    client.wait("a", on_transfer=lambda id, how_far: told.append((id, how_far)))
+
+    assert told == [
+        ("a", "the inputs: 1 GB"),
+        ("a", "the inputs: 2 GB"),
+        ("a", ""),
+        ("a", "the output /o: 1 GB"),
+        ("a", ""),
+    ]
+    views = [request.query["view"] for request in script.requests]
+    assert views[:3] == [["MINIMAL"], ["MINIMAL"], ["BASIC"]]
+
+
+def test_what_a_lost_attempt_has_left_is_no_transfer_of_an_ended_task(
+    client: Client, script: Script
+) -> None:
+    script.on("GET", "/tasks/a", in_state("RUNNING"), in_state("SYSTEM_ERROR", "the inputs: 1 GB"))
+    told: list[str] = []
+    client.wait("a", on_transfer=lambda id, how_far: told.append(how_far))
+    assert told == []
+
+
 def test_wait_names_the_tasks_that_are_late(client: Client, script: Script) -> None:
     script.on("GET", "/tasks/a", {"id": "a", "state": "COMPLETE"})
     script.on("GET", "/tasks/b", {"id": "b", "state": "RUNNING"})

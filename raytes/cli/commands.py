@@ -6,11 +6,11 @@ when it runs, so that `raytes --help` is there at once.
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -115,7 +115,7 @@ def run(
             return
         print(f"task {id}", file=sys.stderr)
         try:
-            _show_streams(tes.follow(id))
+            _follow(tes, id)
         except KeyboardInterrupt:
             tes.cancel(id)
             raise
@@ -216,7 +216,10 @@ def logs(
     from raytes.client import tails
 
     with _connect(server) as tes:
-        _show_streams(tes.follow(id) if follow else tails(tes.get(id)))
+        if follow:
+            _follow(tes, id)
+        else:
+            _show_streams(tails(tes.get(id)))
         task = tes.get(id)
     for attempt in task.logs or ():
         for line in attempt.system_logs or ():
@@ -291,8 +294,10 @@ def _await(tes: "Client", ids: list[str], timeout: float | None) -> None:
     from raytes.cli import display
 
     try:
-        with display.progress(len(set(ids))) as on_change:
-            states = tes.wait(*ids, timeout=timeout, on_change=on_change)
+        with display.progress(len(set(ids))) as watch:
+            states = tes.wait(
+                *ids, timeout=timeout, on_change=watch.on_change, on_transfer=watch.on_transfer
+            )
     except TimeoutError as error:
         fail(error, Exit.TIMEOUT)
     for id, state in states.items():
@@ -300,13 +305,29 @@ def _await(tes: "Client", ids: list[str], timeout: float | None) -> None:
     raise typer.Exit(exits.of_states(states.values()))
 
 
-def _show_streams(texts: Iterable["LogText"]) -> None:
+def _follow(tes: "Client", id: str) -> None:
+    """Shows what is written as it comes, and on a terminal how far a transfer is that lasts."""
+    from raytes.cli.display import StatusLine
+
+    line = StatusLine()
+    try:
+        _show_streams(tes.follow(id, line.show if line.is_live else None), line.print)
+    finally:
+        line.show("")
+
+
+def _print(text: str, file: TextIO) -> None:
+    print(text, end="", file=file, flush=True)
+
+
+def _show_streams(
+    texts: Iterable["LogText"], write: Callable[[str, TextIO], None] = _print
+) -> None:
     """What was written to stdout goes to stdout, and what was written to stderr to stderr."""
     for text in texts:
         if text.skipped:
-            print("raytes: some output was too quick to be seen", file=sys.stderr)
-        file = sys.stdout if text.stream == "stdout" else sys.stderr
-        print(text.text, end="", file=file, flush=True)
+            write("raytes: some output was too quick to be seen\n", sys.stderr)
+        write(text.text, sys.stdout if text.stream == "stdout" else sys.stderr)
 
 
 def _explain(task: "TesTask") -> None:

@@ -2,12 +2,14 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, TextIO
 
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +18,9 @@ from raytes.models import TesServiceInfo, TesState, TesTask
 
 _PIPE_WIDTH = 10_000
 _LEAST_WIDTH = 80
+
+_MOST_TRANSFERS = 8  # lines of them at a time
+_CLEAR_LINE = "\r\x1b[2K"
 
 _STYLES = {
     TesState.COMPLETE: "green",
@@ -74,29 +79,74 @@ def print_lines(lines: Iterable[str]) -> None:
         print(line, file=sys.stderr)
 
 
-class OnChange(Protocol):
-    """Told of each task's state when it has changed."""
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What wants to be told while tasks are waited for."""
 
-    def __call__(self, id: str, state: TesState) -> None: ...
+    on_change: Callable[[str, TesState], None]
+    on_transfer: Callable[[str, str], None] | None
 
 
 @contextmanager
-def progress(total: int) -> Iterator[OnChange]:
-    """A live line on stderr that counts the tasks by state; off a terminal a line a change."""
+def progress(total: int) -> Iterator[Watch]:
+    """Live lines on stderr: one counts the tasks by state, the others tell of transfers that last.
+    Off a terminal there is a line for each change of a state.
+    """
     console = Console(stderr=True)
     states: dict[str, TesState] = {}
     if not console.is_terminal:
-        yield lambda id, state: print(f"{id} {state.value}", file=sys.stderr, flush=True)
+        yield Watch(
+            lambda id, state: print(f"{id} {state.value}", file=sys.stderr, flush=True), None
+        )
         return
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-    with Progress(*columns, console=console, transient=True) as line:
-        counts = line.add_task(f"0 of {total} ended")
+    with Progress(*columns, console=console, transient=True) as lines:
+        counts = lines.add_task(f"0 of {total} ended")
+        transfers: dict[str, TaskID] = {}
 
         def on_change(id: str, state: TesState) -> None:
             states[id] = state
-            line.update(counts, description=_count(states, total))
+            lines.update(counts, description=_count(states, total))
 
-        yield on_change
+        def on_transfer(id: str, how_far: str) -> None:
+            if not how_far:
+                if id in transfers:
+                    lines.remove_task(transfers.pop(id))
+            elif id in transfers:
+                lines.update(transfers[id], description=escape(f"{id} {how_far}"))
+            elif len(transfers) < _MOST_TRANSFERS:
+                transfers[id] = lines.add_task(escape(f"{id} {how_far}"))
+
+        yield Watch(on_change, on_transfer)
+
+
+class StatusLine:
+    """A line at the end of what a terminal shows, in place of which other text can be written."""
+
+    def __init__(self) -> None:
+        self.is_live = sys.stderr.isatty()
+        self._shown = ""
+        self._at_line_start = True
+
+    def show(self, text: str) -> None:
+        """Have `text` in the line; empty: no line."""
+        if text == self._shown:
+            return
+        if not self._at_line_start:
+            sys.stderr.write("\n")
+            self._at_line_start = True
+        width = Console(stderr=True).width - 1
+        sys.stderr.write(_CLEAR_LINE + text[:width])
+        sys.stderr.flush()
+        self._shown = text
+
+    def print(self, text: str, file: TextIO) -> None:
+        """Write what belongs above the line."""
+        if self._shown:
+            self.show("")
+        print(text, end="", file=file, flush=True)
+        if file.isatty():
+            self._at_line_start = text.endswith("\n")
 
 
 def _count(states: dict[str, TesState], total: int) -> str:

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from raytes.errors import InputFailed, InvalidMounts
 from raytes.models import TesFileType, TesInput, TesTask
 from raytes.runner.concurrently import concurrently
 from raytes.runner.mounts import MountPlan, Original
-from raytes.storage import Progress, Storage
+from raytes.storage import Audience, Progress, Storage
 
 _WORLD_WRITABLE = 0o777  # an image may run as any user
 _AT_ONCE = 8  # inputs of one task; each of them may be a directory
@@ -69,9 +69,9 @@ def stage_in(
     originals: Mapping[int, Original],
     storage: Storage,
     stop: threading.Event,
-    say: Callable[[str], None],
+    audience: Audience,
 ) -> StagedIn:
-    """Bring what isn't there yet; what takes long is said to `say` meanwhile.
+    """Bring what isn't there yet; `audience` is told of what takes long.
 
     Raises:
         InputFailed: an input isn't there, can't be read, or the transfer failed.
@@ -89,10 +89,10 @@ def stage_in(
     read_only = {bind.source for bind in plan.binds if not bind.writable}
     remote = [i for i in plan.staged if i not in originals and _url_of(inputs[i])]
     what = f"the input {inputs[remote[0]].path}" if len(remote) == 1 else "the inputs"
-    fetching = Progress(what, say, parts=len(remote))
+    fetching = Progress(what, audience, parts=len(remote))
 
     def stage(i: int, stop: threading.Event) -> None:
-        progress = fetching if i in remote else Progress(f"the input {inputs[i].path}", say)
+        progress = fetching if i in remote else Progress(f"the input {inputs[i].path}", audience)
         destination = plan.staged[i]
         staged.types[i] = _stage(
             inputs[i], destination, storage, stop, progress, read_only=destination in read_only

@@ -14,7 +14,7 @@ from raytes.models import TesFileType, TesOutput, TesOutputFileLog
 from raytes.runner.beneath import Namespace, Outside
 from raytes.runner.mounts import normal
 from raytes.runner.wildcards import has_wildcards, literal, matches
-from raytes.storage import Authority, Entry, Output, Progress, Storage, Stored
+from raytes.storage import Audience, Authority, Entry, Output, Progress, Storage, Stored
 from raytes.storage.local import copy_in
 
 
@@ -76,8 +76,8 @@ class StoredOutput:
 class StageOut:
     """The outputs of a task on their way out: all are staged, unseen, before one is committed.
 
-    At the end of the `with` block what wasn't committed is removed. What takes long is said
-    to `say`.
+    At the end of the `with` block what wasn't committed is removed. `audience` is
+    told of what takes long.
     """
 
     def __init__(
@@ -86,13 +86,13 @@ class StageOut:
         authority: Authority,
         scratch: Path,
         stop: threading.Event,
-        say: Callable[[str], None],
+        audience: Audience,
     ) -> None:
         self._storage = storage
         self._authority = authority
         self._scratch = scratch
         self._stop = stop
-        self._say = say
+        self._audience = audience
         self._begun = ExitStack()
         self._staged: list[_Staged] = []
 
@@ -111,7 +111,7 @@ class StageOut:
             Canceled: `stop` was set.
         """
         entries = [_ours(entry, self._scratch, self._stop) for entry in found.entries]
-        progress = Progress(f"the output {output.path}", self._say)
+        progress = Progress(f"the output {output.path}", self._audience)
         sizes = [os.stat(entry.source).st_size for entry in entries if entry.source]
         progress.expect(len(sizes), sum(sizes))
         going = self._storage.output(output.url, self._authority, progress)

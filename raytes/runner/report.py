@@ -45,6 +45,7 @@ class Report:
         self._seq = 0
         self._under_way: Update | None = None
         self._log = TesTaskLog(logs=[], outputs=[], start_time=now(), metadata={})
+        self._transfer = ""
         self._state: TesState | None = None  # None: the store knows it
         self._lines: deque[str] = deque()  # not sent yet
         self._lines_dropped = 0
@@ -72,6 +73,13 @@ class Report:
         """Add to the attempt's metadata."""
         with self._lock:
             self._log.metadata = {**(self._log.metadata or {}), **values}
+
+    def transfer(self, how_far: str) -> None:
+        """Tell how far a transfer has come, as the metadata's `transfer`; empty: it is over."""
+        with self._lock:
+            self._transfer = how_far
+            if how_far:
+                self._send_within(_LINES_AFTER)
 
     def input_types(self, types: Mapping[int, TesFileType]) -> None:
         """Tell what inputs turned out to be."""
@@ -123,6 +131,7 @@ class Report:
             self._ticker.join()
         with self._lock:
             self._log.end_time = now()
+            self._transfer = ""
             self._fresh_tails = set(self._tails)  # an update before this one may have been lost
             self._state = state
             return self._update(self._new_lines(), retry=retry)
@@ -158,7 +167,7 @@ class Report:
             attempt=self._attempt,
             seq=self._seq,
             state=self._state,
-            log=self._log.model_copy(),
+            log=self._log.model_copy(update={"metadata": self._metadata}),
             tails={index: self._tails_of(index) for index in sorted(fresh)},
             system_logs=lines,
             unconfirmed=unconfirmed,
@@ -166,6 +175,11 @@ class Report:
             output_types=dict(self._output_types),
             retry=retry,
         )
+
+    @property
+    def _metadata(self) -> dict[str, str]:
+        transfer = {"transfer": self._transfer} if self._transfer else {}
+        return {**(self._log.metadata or {}), **transfer}
 
     def _new_lines(self) -> tuple[str, ...]:
         if self._lines_dropped:

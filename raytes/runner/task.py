@@ -178,7 +178,7 @@ class _Attempt:
         originals = find_originals(self._task, self._node.storage, self._node.settings)
         plan = self._plan(images, originals)
         staged = stage_in(
-            self._task, plan, originals, self._node.storage, self._control.stop, self._report.line
+            self._task, plan, originals, self._node.storage, self._control.stop, self._report
         )
         self._report.input_types(staged.types)
         self._node.count_inputs(staged)
@@ -288,9 +288,7 @@ class _Attempt:
         self._control.check()
         _make_readable(self._scratch)
         storage, stop = self._node.storage, self._control.stop
-        with StageOut(
-            storage, self._authority, self._scratch, stop, self._report.line
-        ) as stage_out:
+        with StageOut(storage, self._authority, self._scratch, stop, self._report) as stage_out:
             fault = self._stage_outputs(stage_out, Namespace(visible), failure)
             size = 0  # bytes
             for stored in stage_out.commit():

@@ -14,7 +14,7 @@ from raytes.storage.authority import Authority, aside_of
 from raytes.storage.entries import Entry, Output, Stored
 from raytes.storage.options import StoreOptions
 from raytes.storage.policy import Policy
-from raytes.storage.progress import Progress
+from raytes.storage.progress import Audience, Progress
 from raytes.storage.slots import Slots
 from raytes.storage.urls import Location
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from raytes.storage.objects import ObjectStore
     from raytes.storage.remote import Remote
 
-__all__ = ["Authority", "Entry", "Output", "Progress", "Storage", "Stored"]
+__all__ = ["Audience", "Authority", "Entry", "Output", "Progress", "Storage", "Stored"]
 
 _AT_ONCE = 16  # things that are taken back
 

@@ -3,31 +3,65 @@
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
-
-_FIRST_AFTER: Final = 5.0
-"""Seconds of a transfer that nobody needs to be told of."""
-
-_SHARE: Final = 0.1
-"""Of the time gone by, how much passes between two lines: a day's transfer shouldn't fill the
-log."""
-
-_LONGEST: Final = 300.0  # seconds between two lines
+from typing import Final, Protocol
 
 _UNITS: Final = (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 
 
-class Progress:
-    """What was moved of inputs or outputs; `say` is called with a line now and then.
+class Audience(Protocol):
+    """Who is told of transfers that last."""
 
-    The lines come from whoever moves the bytes: where nothing moves, nothing is said. It may be
-    told of transfers in several threads.
+    def line(self, message: str) -> None:
+        """Something for the log."""
+
+    def transfer(self, how_far: str) -> None:
+        """How far it has come by now, in place of what was said before; empty: it is over."""
+
+
+class Nobody:
+    """An audience that doesn't listen."""
+
+    def line(self, message: str) -> None:
+        """Nothing."""
+
+    def transfer(self, how_far: str) -> None:
+        """Nothing."""
+
+
+class Pace:
+    """How often something is said while a transfer lasts, in seconds.
+
+    The longer it takes, the less often: a day's transfer shouldn't fill the log.
+    """
+
+    def __init__(self, first: float, share: float, longest: float) -> None:
+        """First after `first` seconds, then again after `share` of the time gone by, but not
+        before `first` and not after `longest` seconds.
+        """
+        self._first = first
+        self._share = share
+        self._longest = longest
+
+    def after(self, elapsed: float) -> float:
+        """How long to wait when something was said after `elapsed` seconds."""
+        return min(self._longest, max(self._first, self._share * elapsed))
+
+
+LINES = Pace(first=5, share=0.1, longest=300)
+LIVE = Pace(first=2, share=0.02, longest=30)
+
+
+class Progress:
+    """What was moved of inputs or outputs, and telling an audience of it now and then.
+
+    It comes from whoever moves the bytes: where nothing moves, nothing is said. It may be told
+    of transfers in several threads.
     """
 
     def __init__(
         self,
         what: str = "",
-        say: Callable[[str], None] = lambda line: None,
+        audience: Audience = Nobody(),  # noqa: B008 - it holds nothing
         clock: Callable[[], float] = time.monotonic,
         *,
         parts: int = 1,
@@ -36,13 +70,12 @@ class Progress:
         there is to do.
         """
         self._what = what
-        self._say = say
+        self._audience = audience
         self._clock = clock
-        self._start = self._last = clock()
-        self._due = self._start + _FIRST_AFTER
+        self._start = clock()
         self._lock = threading.Lock()
-        self._moved_at_last = 0
-        self._said = False
+        self._to_log = _Teller(audience.line, LINES, self._start)
+        self._to_watchers = _Teller(audience.transfer, LIVE, self._start)
         self.moved = 0
         """Bytes that went over the network, or from disk to disk."""
         self.files = 0
@@ -71,8 +104,8 @@ class Progress:
         with self._lock:
             self.moved += count
             now = self._clock()
-            if now >= self._due:
-                self._say_how_far(now)
+            for teller in (self._to_log, self._to_watchers):
+                teller.tell(now, self.moved, self._how_far)
 
     def count_cached(self, size: int) -> None:
         """One of the files needn't be moved, with its bytes that were expected."""
@@ -88,21 +121,19 @@ class Progress:
 
     def end(self) -> None:
         """All is done; says so if anything was said before."""
-        if not self._said:
+        if self._to_watchers.has_told:
+            self._audience.transfer("")
+        if not self._to_log.has_told:
             return
         seconds = max(self._clock() - self._start, 0.001)
         files = f"{self.files} file{'s' * (self.files != 1)}"
-        self._say(
+        self._audience.line(
             f"{self._what}: done, {files}, {in_words(self.moved)} in {seconds:.0f} s, "
             f"{in_words(self.moved / seconds)}/s"
         )
 
-    def _say_how_far(self, now: float) -> None:
-        rate = (self.moved - self._moved_at_last) / max(now - self._last, 0.001)
-        self._say(f"{self._what}: {self._amount()}, {in_words(max(rate, 0))}/s")
-        self._said = True
-        self._last, self._moved_at_last = now, self.moved
-        self._due = now + min(_LONGEST, max(_FIRST_AFTER, _SHARE * (now - self._start)))
+    def _how_far(self, rate: float) -> str:
+        return f"{self._what}: {self._amount()}, {in_words(rate)}/s"
 
     def _amount(self) -> str:
         moved = in_words(self.moved)
@@ -112,6 +143,28 @@ class Progress:
         if self._expected_files > 1:
             moved += f", {self.files} of {self._expected_files} files"
         return moved
+
+
+class _Teller:
+    """Tells one kind of audience at its pace, with the rate since it was told before."""
+
+    def __init__(self, tell: Callable[[str], None], pace: Pace, now: float) -> None:
+        self._tell = tell
+        self._pace = pace
+        self._start = self._last = now
+        self._due = now + pace.after(0)
+        self._moved = 0
+        self.has_told = False
+
+    def tell(self, now: float, moved: int, words: Callable[[float], str]) -> None:
+        """Say how far it is, if it is time; `words` puts it, given the bytes a second."""
+        if now < self._due:
+            return
+        rate = (moved - self._moved) / max(now - self._last, 0.001)
+        self._tell(words(max(rate, 0)))
+        self.has_told = True
+        self._last, self._moved = now, moved
+        self._due = now + self._pace.after(now - self._start)
 
 
 class Transfer:

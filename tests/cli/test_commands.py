@@ -1,5 +1,8 @@
+import contextlib
 import io
 import json
+import os
+import pty
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -333,3 +336,69 @@ def test_nothing_heavy_is_imported_before_a_command_needs_it() -> None:
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
 
     assert loaded.stdout == b"\n"
+
+
+@pytest.fixture
+def terminal(script: Script) -> Callable[..., str]:
+    """Runs a command on a terminal and returns all that came there."""
+
+    def terminal(*arguments: str) -> str:
+        ours, theirs = pty.openpty()
+        command = [sys.executable, "-m", "raytes", *arguments]
+        environment = os.environ | {
+            "TERM": "xterm",
+            "COLUMNS": "200",
+            "RAYTES_SERVER": script.url,
+        }
+        with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environment):
+            os.close(theirs)
+            text = b""
+            with contextlib.suppress(OSError):  # how Linux says that nobody writes any more
+                while piece := os.read(ours, 2**16):
+                    text += piece
+        os.close(ours)
+        return text.decode()
+
+    return terminal
+
+
+def transferring(state: str, how_far: str, stdout: str = "") -> dict[str, Any]:
+    document = task(state, stdout=stdout)
+    document["logs"][0]["metadata"] = {"transfer": how_far}
+    return document
+
+
+def test_wait_shows_on_a_terminal_how_far_transfers_are(
+    terminal: Callable[..., str], script: Script
+) -> None:
+    how_far = "the inputs: 3.1 GB of 8.0 GB (38 %), 2 of 5 files, 104.2 MB/s"
+    waiting = [transferring("INITIALIZING", how_far)] * 3
+    script.on("GET", f"/tasks/{ID}", *waiting, task("RUNNING"), task("COMPLETE"))
+
+    shown = terminal("wait", ID)
+
+    assert f"{ID} {how_far}" in shown
+    assert shown.endswith(f"{ID} COMPLETE\r\n")
+
+
+def test_run_shows_on_a_terminal_how_far_transfers_are_and_erases_nothing(
+    terminal: Callable[..., str], script: Script
+) -> None:
+    script.on("POST", "/tasks", {"id": ID})
+    script.on(
+        "GET",
+        f"/tasks/{ID}",
+        transferring("INITIALIZING", "the inputs: 1 GB"),
+        task("RUNNING", stdout="no end of line"),
+        transferring("RUNNING", "the output /o: 2 GB", "no end of line"),
+        task("COMPLETE", stdout="no end of line"),
+    )
+
+    shown = terminal("run", "alpine", "true")
+
+    clear = "\r\x1b[2K"
+    assert shown == (
+        f"task {ID}\r\n"
+        f"{clear}the inputs: 1 GB{clear}no end of line\r\n"
+        f"{clear}the output /o: 2 GB{clear}"
+    )

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -12,7 +13,8 @@ from raytes.errors import Canceled, InputFailed
 from raytes.models import TesFileType, TesTask
 from raytes.runner.inputs import StagedIn, find_originals, make_directories, stage_in
 from raytes.runner.mounts import plan_mounts
-from raytes.storage import Storage, progress
+from raytes.storage import Audience, Storage, progress
+from raytes.storage.progress import Nobody, Pace
 from tests.storage.faulty_proxy import FaultyProxy, faulty_proxy
 
 FILE, DIRECTORY = TesFileType.FILE, TesFileType.DIRECTORY
@@ -36,7 +38,7 @@ def stage(tmp_path: Path, server: FaultyProxy) -> Callable[..., StagedIn]:
         *inputs: dict[str, Any],
         volumes: tuple[str, ...] = (),
         stop: threading.Event | None = None,
-        say: Callable[[str], None] = lambda line: None,
+        audience: Audience = Nobody(),  # noqa: B008
     ) -> StagedIn:
         task = TesTask.model_validate(
             {
@@ -48,7 +50,7 @@ def stage(tmp_path: Path, server: FaultyProxy) -> Callable[..., StagedIn]:
         originals = find_originals(task, storage, settings)
         plan = plan_mounts(task, tmp_path / "scratch", originals)
         make_directories(plan)
-        return stage_in(task, plan, originals, storage, stop or threading.Event(), say)
+        return stage_in(task, plan, originals, storage, stop or threading.Event(), audience)
 
     return stage
 
@@ -115,9 +117,9 @@ def test_what_lies_in_an_input_directory_comes_after_it(
 def test_the_progress_of_several_inputs_is_told_in_one_line(
     stage: Callable[..., StagedIn], server: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "_FIRST_AFTER", 0.0)
+    monkeypatch.setattr(progress, "LINES", Pace(0, 0, 0))
     server.files = {"/a": b"a" * 10**6, "/b": b"b" * 10**6}
     stage(*inputs_from(server, "a"))  # so that the node has it
     lines: list[str] = []
-    stage(*inputs_from(server, *"ab"), say=lines.append)
+    stage(*inputs_from(server, *"ab"), audience=Mock(Nobody, line=lines.append))
     assert lines[-1].startswith("the inputs: done, 2 files, 1.0 MB in ")

@@ -2,12 +2,15 @@
 
 import os
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from raytes.attempt import Update
 from raytes.models import TesState
+from raytes.runner import report
 from raytes.storage import progress
 from tests.runner.conftest import Attempt, Bench
 from tests.storage.faulty_proxy import FaultyProxy, faulty_proxy
@@ -20,9 +23,16 @@ def server() -> Iterator[FaultyProxy]:
         yield server
 
 
-def run(bench: Bench, server: FaultyProxy, script: str, **task: Any) -> Attempt:
+def run(
+    bench: Bench,
+    server: FaultyProxy,
+    script: str,
+    said: Callable[[Update], None] = lambda update: None,
+    **task: Any,
+) -> Attempt:
     return bench.run(
         {"executors": [bench.executor(script)], **task},
+        said=said,
         schemes=("file", "http"),
         storage={server.url: {}},
     )
@@ -102,7 +112,7 @@ def test_an_input_that_is_an_output_too_leaves_the_cache_alone(
 def test_transfers_that_last_are_told_of_in_the_system_log(
     bench: Bench, server: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "_FIRST_AFTER", 0.0)
+    monkeypatch.setattr(progress, "LINES", progress.Pace(0, 0, 0))
     server.files["/in"] = os.urandom(3 * 2**20)
     attempt = run(
         bench,
@@ -115,3 +125,27 @@ def test_transfers_that_last_are_told_of_in_the_system_log(
     for what in ("the input /in/f", "the output /out/f"):
         assert re.search(rf"{what}: .* of 3.1 MB \(\d+ %\), .*B/s\n", attempt.system_logs)
         assert f"{what}: done, 1 file, 3.1 MB in " in attempt.system_logs
+
+
+def test_while_transfers_last_the_metadata_say_how_far_they_are(
+    bench: Bench, server: FaultyProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LIVE", progress.Pace(0, 0, 0))
+    monkeypatch.setattr(report, "_LINES_AFTER", 0.0)
+    monkeypatch.setattr(report, "_TAILS_EVERY", 0.0)
+    seen: list[str] = []
+    it_was_told = threading.Event()
+
+    def said(update: Update) -> None:
+        if update.log and (told := (update.log.metadata or {}).get("transfer")):
+            seen.append(told)
+            it_was_told.set()
+
+    server.files = {"/a": os.urandom(3 * 2**20), "/b": b"b"}
+    # The second file is held back until the first one's bytes were told of.
+    server.before_get = lambda path: path == "/b" and it_was_told.wait(30) and None
+    inputs = [{"url": f"{server.url}/{name}", "path": f"/in/{name}"} for name in "ab"]
+    attempt = run(bench, server, "true", said=said, inputs=inputs)
+    assert attempt.state is TesState.COMPLETE
+    assert all(re.match(r"the inputs: .*B.*, .*/s$", one) for one in seen)
+    assert "transfer" not in (attempt.log.metadata or {})

@@ -6,7 +6,7 @@ import socket
 import struct
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -37,6 +37,7 @@ class FaultyProxy(ThreadingHTTPServer):
         self.released = threading.Event()
         self.knows_ranges = False  # of the files that are its own
         self.meeting: threading.Barrier | None = None  # where each GET waits for others
+        self.before_get: Callable[[str], None] = lambda path: None
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Broken connections are the point."""
@@ -66,6 +67,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.headers.append(self.headers)
         if self.command == "GET" and (meeting := self.server.meeting):
             meeting.wait(30)
+        if self.command == "GET":
+            self.server.before_get(self.path)
         fault = self.server.faults.popleft() if self.server.faults else None
         match fault:
             case int():

@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 from urllib.parse import quote
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from raytes.errors import Canceled, ForbiddenURL, InputFailed, OutputFailed
 from raytes.models import TesFileType
 from raytes.storage import Entry, Progress, Storage, retry
+from raytes.storage.progress import Nobody
 
 from .file_servers import SSHD, FileServer, ftp_server, sftp_server
 from .publishing import publish
@@ -175,7 +177,8 @@ def test_a_transfer_can_be_canceled(
         file.truncate(4000 * MIB)
     stop = threading.Event()
     ticks = iter(range(0, 10**9, 10))  # seconds: long enough that there is a line at once
-    begun = Progress("in", lambda line: stop.set(), clock=lambda: next(ticks))
+    audience = Mock(Nobody, line=lambda message: stop.set())
+    begun = Progress("in", audience, clock=lambda: next(ticks))
     with pytest.raises(Canceled):
         storage.fetch(f"{server.url}/in", FILE, tmp_path / "in", stop, progress=begun)
     (server.root / "in").unlink()

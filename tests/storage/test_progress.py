@@ -19,7 +19,14 @@ class Watched:
     def __init__(self, parts: int = 1) -> None:
         self.clock = Clock()
         self.lines: list[str] = []
-        self.progress = Progress("the input /in", self.lines.append, self.clock, parts=parts)
+        self.live: list[str] = []
+        self.progress = Progress("the input /in", self, self.clock, parts=parts)
+
+    def line(self, message: str) -> None:
+        self.lines.append(message)
+
+    def transfer(self, how_far: str) -> None:
+        self.live.append(how_far)
 
 
 @pytest.fixture
@@ -84,12 +91,29 @@ def test_a_single_file_of_unknown_size_is_told_by_its_bytes(watched: Watched) ->
     assert watched.lines == ["the input /in: 5.0 MB, 500.0 kB/s"]
 
 
+def test_who_watches_is_told_sooner_and_more_often_than_the_log(watched: Watched) -> None:
+    watched.progress.expect(1, 10**6)
+    transfer = watched.progress.begin()
+    for second in range(6):
+        watched.clock.now = second
+        transfer.moved(100_000)
+    transfer.done()
+    watched.progress.end()
+    assert watched.live == [
+        "the input /in: 300.0 kB of 1.0 MB (30 %), 150.0 kB/s",
+        "the input /in: 500.0 kB of 1.0 MB (50 %), 100.0 kB/s",
+        "",
+    ]
+    assert len(watched.lines) == 2
+
+
 def test_a_transfer_of_a_day_does_not_fill_the_log(watched: Watched) -> None:
     transfer = watched.progress.begin()
     for second in range(86_400):
         watched.clock.now = second
         transfer.moved(1)
     assert len(watched.lines) < 350
+    assert len(watched.live) < 3500
     assert len([line for line in watched.lines if "1 byte/s" not in line]) == 0
 
 
