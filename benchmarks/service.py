@@ -70,7 +70,12 @@ def running(state_dir: Path, **settings: str) -> Iterator[Service]:
 
 def processes_of(service: Service) -> list[int]:
     """The processes of the service and its Ray; Podman's are not among them."""
-    found = {service.process.pid}
+    return descendants(service.process.pid)
+
+
+def descendants(ancestor: int) -> list[int]:
+    """A process and all that it and its children have begun."""
+    found = {ancestor}
     grown = True
     parents = _parents()
     while grown:

@@ -27,7 +27,7 @@ from raytes.dispatch.losses import NO_OWNER, STOPPED, runner_lost
 from raytes.dispatch.nodes import Nodes
 from raytes.dispatch.shape import Node, Shape
 from raytes.models import TesState
-from raytes.runner.actor import AttemptKey, Runner
+from raytes.runner.actor import AttemptKey
 from raytes.runner.condition import Condition
 from raytes.store import changes
 from raytes.store.changes import Ended, Loss, Pool, Queued, Running
@@ -46,9 +46,6 @@ _DATABASE_RETRY_S = 0.5
 _ASK_AGAIN_S = 1.0
 # A runner that Ray believes alive and that can't be reached for so long is given up.
 _OUT_OF_REACH_S = 600.0
-
-# Made once: Ray exports what it is given to the cluster anew each time it is made.
-_RUNNER: Any = ray.remote(Runner)
 
 logger = logging.getLogger(__name__)
 
@@ -90,16 +87,27 @@ class Health:
 
 
 class Dispatcher:
-    """Leases runners of Ray and gives them tasks."""
+    """Leases runners of Ray and gives them tasks.
+
+    `runner` is the class of their actors.
+    """
 
     def __init__(
-        self, settings: Settings, instance: str, store_name: str, serving_node: str, submit: Submit
+        self,
+        settings: Settings,
+        instance: str,
+        store_name: str,
+        serving_node: str,
+        submit: Submit,
+        runner: type,
     ) -> None:
         self._settings = settings
         self._instance = instance
         self._store_name = store_name
         self._serving_node = serving_node
         self._submit = submit
+        # Made once: Ray exports what it is given to the cluster anew each time it is made.
+        self._runner: Any = ray.remote(runner)
         self._lanes = Lanes(
             slice_s=settings.lane_slice,
             idle_timeout_s=settings.idle_timeout,
@@ -221,7 +229,7 @@ class Dispatcher:
         options = shape.actor_options(
             serving_node=self._serving_node, disk_declared=self._disk_declared, without=without
         )
-        actor = _RUNNER.options(
+        actor = self._runner.options(
             name=RUNNER_PREFIX + runner_id,
             lifetime="detached",
             max_concurrency=_RUNNER_CONCURRENCY,

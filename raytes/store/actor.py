@@ -23,6 +23,7 @@ from raytes.config import Settings
 from raytes.dispatch.dispatcher import Dispatcher, Health
 from raytes.models import TesState
 from raytes.moment import now
+from raytes.runner.actor import Runner
 from raytes.store import changes
 from raytes.store.changes import Created, Pool, Queued
 from raytes.store.database import DatabaseUnavailable, database_of
@@ -56,10 +57,11 @@ class Identity:
 class Store:
     """The service's tasks. All methods may be called again after a fault, to no harm."""
 
-    def __init__(self, settings: Settings, identity: Identity) -> None:
+    def __init__(self, settings: Settings, identity: Identity, runner: type = Runner) -> None:
         logging.basicConfig(level=logging.INFO)
         self._settings = settings
         self._identity = identity
+        self._runner = runner
         database = database_of(settings)
         self._writer = Writer(database, database.writing())
         self._trouble = "the task store is starting"
@@ -86,7 +88,12 @@ class Store:
         # What goes to other nodes has no password of the database.
         settings = self._settings.model_copy(update={"database": None})
         self._dispatcher = Dispatcher(
-            settings, fresh["instance"], NAME, self._identity.node, self._submit
+            settings,
+            fresh["instance"],
+            NAME,
+            self._identity.node,
+            self._submit,
+            self._runner,
         )
         await self._dispatcher.start(waiting, running, restarted=restarted)
         kept = Retention(self._settings.retention_age, self._settings.retention_count)
@@ -200,22 +207,25 @@ class Store:
         return asyncio.wrap_future(self._writer.submit(change))
 
 
-def replace(settings: Settings, identity: Identity) -> Any:
+def replace(settings: Settings, identity: Identity, runner: type = Runner) -> Any:
     """Start the service's store on the node that serves, in place of one that is left from
-    a `serve` which was killed; its actor handle. The service's namespace must be joined."""
+    a `serve` which was killed; its actor handle. The service's namespace must be joined.
+
+    `runner` is the class whose actors run its tasks.
+    """
     deadline = time.monotonic() + _REPLACE_WITHIN_S
     while True:
         with contextlib.suppress(ValueError):
             ray.kill(ray.get_actor(NAME))
         try:
-            return _start(settings, identity)
+            return _start(settings, identity, runner)
         except ValueError:  # Ray takes a moment to forget the name
             if time.monotonic() > deadline:
                 raise
             time.sleep(_REPLACE_EVERY_S)
 
 
-def _start(settings: Settings, identity: Identity) -> Any:
+def _start(settings: Settings, identity: Identity, runner: type) -> Any:
     return (
         ray.remote(Store)
         .options(
@@ -230,5 +240,5 @@ def _start(settings: Settings, identity: Identity) -> Any:
                 identity.node, soft=False
             ),
         )
-        .remote(settings, identity)
+        .remote(settings, identity, runner)
     )
