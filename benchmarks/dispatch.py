@@ -28,6 +28,7 @@ from raytes.models import TesExecutor, TesTask
 from raytes.moment import now
 from raytes.runner.actor import Runner
 from raytes.store.actor import Identity, replace
+from raytes.store.database import database_of, prepare
 from raytes.store.documents import NewTask, split_document
 from raytes.store.pages import Filters
 from raytes.store.reader import Reader
@@ -45,7 +46,8 @@ def measure(filled: Path) -> list[Result]:
     """All measures of this module, in a process of their own: Ray is there once in each."""
     command = [sys.executable, "-m", "benchmarks.dispatch", str(filled)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
-    return [Result(**fields) for fields in orjson.loads(done.stdout)]
+    found = done.stdout.splitlines()[-1]  # behind what Ray may have to say
+    return [Result(**fields) for fields in orjson.loads(found)]
 
 
 def _measure(filled: Path) -> list[Result]:
@@ -72,9 +74,10 @@ def _own_ray() -> Iterator[None]:
 @contextlib.contextmanager
 def _store(settings: Settings, runner: type = Runner) -> Iterator[Any]:
     node = ray.get_runtime_context().get_node_id()
+    prepare(database_of(settings))
     with runtime_directory(settings):
         store = replace(settings, Identity("benchmark", node), runner)
-        ray.get(store.ready.remote())
+        ray.get(store.ready.remote(patience_s=60.0))
         yield store
         ray.get(store.stop.remote())
         ray.kill(store)
@@ -82,7 +85,7 @@ def _store(settings: Settings, runner: type = Runner) -> Iterator[Any]:
 
 def _null_engine(settings: Settings) -> Result:
     with _store(settings, NullRunner) as store:
-        reader = Reader(settings.database)
+        reader = Reader(database_of(settings))
         _drained(store, reader, 20 * _RUNNERS)  # brings the runners up
         rate = median([_drained(store, reader, _TASKS) for _ in range(_ROUNDS)])
         reader.close()

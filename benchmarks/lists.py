@@ -10,6 +10,8 @@ from sqlalchemy import select
 from benchmarks.result import Result, median
 from raytes import ids
 from raytes.attempt import Update
+from raytes.config import Settings
+from raytes.dispatch.shape import Shape
 from raytes.models import TesExecutor, TesState, TesTask
 from raytes.moment import now
 from raytes.store import changes
@@ -22,11 +24,16 @@ from raytes.store.sqlite import SQLite
 from raytes.store.writer import Writer
 from raytes.views import View
 
+MANY = "many"
+"""The state directory of the service with many tasks, below that of the benchmark."""
+
 _FEW = 1_000
+_RARE = 20  # tasks, however many there are
 _BATCH = 5_000
 _REPEATS = 30
 _PAGE = 256
 _FAR = 500  # pages
+_SHAPE = Shape(cpus=1, memory=2 * 10**9)
 
 _LISTS = {
     "no filter": Filters(),
@@ -41,7 +48,7 @@ _LISTS = {
 
 def measure(directory: Path, *, many: int) -> list[Result]:
     """All measures of this module, with `many` tasks beside a thousand."""
-    few, lots = _filled(directory / "few.db", _FEW), _filled(directory / "many.db", many)
+    few, lots = filled(directory / "few", _FEW), filled(directory / MANY, many)
     results = []
     for name, filters in _LISTS.items():
         results.append(_compare(f"list, {name}, first page", few, lots, _first(filters)))
@@ -108,14 +115,16 @@ def _token_of_page(reader: Reader, number: int) -> str:
     return token
 
 
-def _filled(path: Path, count: int) -> Reader:
-    """A database of so many tasks: half have a tag, one in ten a name, few have ended."""
-    database = SQLite(path)
+def filled(state_dir: Path, count: int) -> Reader:
+    """The database of a service with so many queued tasks: each has a tag, three in ten a name
+    that begins alike, and some few another; twenty have ended."""
+    database = SQLite(Settings(state_dir=state_dir).database_file)
     prepare(database)
     writer = Writer(database, database.writing())
     writer.submit(lambda c: changes.remember(c, {"page_secret": "secret"})).result()
     for start in range(0, count, _BATCH):
-        new = [_task(number) for number in range(start, min(start + _BATCH, count))]
+        numbers = range(start, min(start + _BATCH, count))
+        new = [_task(number, rare=number % (count // _RARE) == 1) for number in numbers]
         writer.submit(lambda c, new=new: changes.create(c, new)).result()
     writer.submit(_end_some).result()
     writer.close()
@@ -124,13 +133,13 @@ def _filled(path: Path, count: int) -> Reader:
 
 def _end_some(connection: "changes.Connection") -> None:
     queued = connection.execute(select(tasks.c.id)).scalars().all()
-    for task_id in queued[:: max(1, len(queued) // 20)]:
+    for task_id in queued[:: max(1, len(queued) // _RARE)]:
         changes.assign(connection, task_id, "runner")
         changes.end(connection, Update(task_id, 1, 1, state=TesState.COMPLETE), 0)
 
 
-def _task(number: int) -> NewTask:
-    name = f"align-{number}" if number % 10 == 0 else "rare-1" if number % 997 == 1 else "other"
+def _task(number: int, *, rare: bool) -> NewTask:
+    name = f"rare-{number}" if rare else f"align-{number}" if number % 10 < 3 else "other"
     task = TesTask(
         name=name,
         executors=[TesExecutor(image="busybox", command=["true"])],
@@ -142,7 +151,7 @@ def _task(number: int) -> NewTask:
         owner="",
         name=name,
         created=now(),
-        shape="{}",
+        shape=_SHAPE.key(),
         document=document,
         contents=contents,
         tags=task.tags or {},

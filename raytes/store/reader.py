@@ -27,8 +27,12 @@ from raytes.store.pages import Filters, issue, redeem
 from raytes.store.schema import attempts, documents, system_logs, tags, tails, tasks
 from raytes.views import View
 
-# Up to so many tasks, sorting what a name prefix finds is quicker than walking all names.
-_RARE = 2_000
+# No index is in the order of ids and of names at once. Up to so many tasks, it is quickest to
+# sort what a name prefix finds; then to look among so many of the newest; if too few of them have
+# the prefix, to sort after all, up to so many; and then to walk all from the newest on.
+_FEW = 500
+_NEWEST = 4_000
+_SOME = 100_000
 
 Row = Sequence[Any]
 Fetch = Callable[[str], Iterable[Row]]
@@ -77,10 +81,9 @@ class Reader:
         """
         before = redeem(token, filters, self._page_secret()) if token else None
         with self._readable(), self._engine.connect() as connection:
-            walk = _walks_names(connection, filters)
-            found = connection.execute(_matching(filters, before, walk).limit(size + 1)).all()
+            found = _rows(connection, filters, before, size + 1)
             shown = found[:size]
-            ids = [row.id for row in shown]
+            ids = [task_id for task_id, *_ in shown]
 
             def fetch(part: str) -> Iterable[Row]:
                 return connection.execute(_MANY[part], {"ids": ids})
@@ -113,7 +116,16 @@ class Reader:
 # --- which tasks ----------------------------------------------------------------------
 
 
-def _matching(filters: Filters, before: str | None, walk_names: bool) -> Select[Any]:
+def _rows(
+    connection: Connection, filters: Filters, before: str | None, limit: int
+) -> Sequence[Row]:
+    """The newest tasks older than `before` that the filters let through."""
+    if filters.name_prefix and not filters.tags:
+        return _named(connection, filters, before, limit)
+    return connection.execute(_matching(filters, before).limit(limit)).all()
+
+
+def _matching(filters: Filters, before: str | None) -> Select[Any]:
     statement = _ROW.where(tasks.c.owner == filters.owner)
     newest_first: ColumnElement[str] = tasks.c.id
     for index, (key, value) in enumerate(filters.tags):
@@ -126,31 +138,60 @@ def _matching(filters: Filters, before: str | None, walk_names: bool) -> Select[
             newest_first = tag.c.task_id
     if filters.state:
         statement = statement.where(tasks.c.state == filters.state)
-    for condition in _names_with(filters.name_prefix, indexed=not walk_names):
-        statement = statement.where(condition)
+    statement = statement.where(*_begins(tasks.c.name, filters.name_prefix))
     if before is not None:
         statement = statement.where(newest_first < before)
     return statement.order_by(newest_first.desc())
 
 
-def _names_with(prefix: str, *, indexed: bool) -> Iterator[ColumnElement[bool]]:
-    # The empty addition keeps the database from choosing an index by name.
-    name = tasks.c.name if indexed else tasks.c.name.concat("")
+def _named(
+    connection: Connection, filters: Filters, before: str | None, limit: int
+) -> Sequence[Row]:
+    """As `_rows`, by a prefix of the name, and by no tag."""
+    prefix = filters.name_prefix
+    theirs = [tasks.c.owner == filters.owner]
+    if filters.state:
+        theirs.append(tasks.c.state == filters.state)
+    if before is not None:
+        theirs.append(tasks.c.id < before)
+    # An empty addition keeps the database from choosing the index that is in this order.
+    all_of_name = (
+        select(tasks.c.id)
+        .where(*theirs, *_begins(tasks.c.name, prefix))
+        .order_by(tasks.c.id.concat("").desc())
+    )
+    newest_first = select(tasks.c.id).where(*theirs).order_by(tasks.c.id.desc())
+
+    def rows(ids: Select[Any]) -> Sequence[Row]:
+        # Ids first, since an index has them with the names; only then what is shown of each.
+        chosen = tasks.c.id.in_(ids.limit(limit))
+        return connection.execute(_ROW.where(chosen).order_by(tasks.c.id.desc())).all()
+
+    if not _more_begin(connection, filters, _FEW):
+        return rows(all_of_name)
+    newest = newest_first.add_columns(tasks.c.name).limit(_NEWEST).subquery()
+    found = rows(select(newest.c.id).where(*_begins(newest.c.name, prefix)))
+    if len(found) == limit:
+        return found
+    if not _more_begin(connection, filters, _SOME):
+        return rows(all_of_name)
+    return rows(newest_first.where(*_begins(tasks.c.name.concat(""), prefix)))
+
+
+def _begins(name: ColumnElement[Any], prefix: str) -> Iterator[ColumnElement[bool]]:
     if prefix:
         yield name >= prefix
         if beyond := _after_all_with(prefix):
             yield name < beyond
 
 
-def _walks_names(connection: Connection, filters: Filters) -> bool:
-    """Whether so many names have the prefix that some are soon met among the newest."""
-    if not filters.name_prefix or filters.tags or filters.state:
-        return False
+def _more_begin(connection: Connection, filters: Filters, number: int) -> bool:
+    """Whether more names than so many have the prefix, on any page."""
     some = select(tasks.c.id).where(
-        tasks.c.owner == filters.owner, *_names_with(filters.name_prefix, indexed=True)
+        tasks.c.owner == filters.owner, *_begins(tasks.c.name, filters.name_prefix)
     )
-    count = select(func.count()).select_from(some.limit(_RARE).subquery())
-    return connection.execute(count).scalar_one() == _RARE
+    count = select(func.count()).select_from(some.limit(number + 1).subquery())
+    return connection.execute(count).scalar_one() > number
 
 
 def _after_all_with(prefix: str) -> str | None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from raytes.models import TesState
 from raytes.moment import now
-from raytes.store import changes
+from raytes.store import changes, reader
 from raytes.store.database import DatabaseUnavailable
 from raytes.store.pages import Filters
 from raytes.views import View
@@ -75,6 +75,36 @@ def test_pages_show_each_matching_task_once_the_newest_first(
     only_these = Filters(filters.name_prefix, filters.state, (*filters.tags, ("run", owner)))
     found = walk(database, only_these, size, view)
     assert [task["id"] for task in found] == expected[::-1]
+
+
+@pytest.mark.parametrize(
+    ("few", "newest", "some"),
+    [(99, 0, 0), (0, 99, 0), (0, 3, 99), (0, 3, 0)],
+    ids=["few have it", "the newest have it", "some have it", "many have it"],
+)
+@pytest.mark.parametrize("state", ["", "QUEUED"])
+def test_a_list_by_name_is_the_same_however_many_have_it(
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    few: int,
+    newest: int,
+    some: int,
+    state: str,
+) -> None:
+    monkeypatch.setattr(reader, "_FEW", few)
+    monkeypatch.setattr(reader, "_NEWEST", newest)
+    monkeypatch.setattr(reader, "_SOME", some)
+    names = ["a-1", None, "b", "a-2", "ab", "a", "a-", "A-1", "a-3", "b", "a-4", "b"]
+    tasks = [database.create(minimal_task(name=name)) for name in names]
+    database.change(lambda c: changes.cancel(c, tasks[3]))
+    expected = [
+        task
+        for task, name in zip(tasks, names, strict=True)
+        if (name or "").startswith("a-") and not (state and task == tasks[3])
+    ]
+    for size in (1, 2, 99):
+        found = walk(database, Filters("a-", state), size, View.MINIMAL)
+        assert [task["id"] for task in found] == expected[::-1]
 
 
 def test_a_walk_is_not_disturbed_by_what_is_created_and_ended_meanwhile(
