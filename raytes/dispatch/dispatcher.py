@@ -27,7 +27,7 @@ from raytes.dispatch.losses import NO_OWNER, STOPPED, runner_lost
 from raytes.dispatch.nodes import Nodes
 from raytes.dispatch.shape import Node, Shape
 from raytes.models import TesState
-from raytes.runner.actor import AttemptKey
+from raytes.runner.actor import AttemptKey, Runner
 from raytes.runner.condition import Condition
 from raytes.store import changes
 from raytes.store.changes import Ended, Loss, Pool, Queued, Running
@@ -99,7 +99,7 @@ class Dispatcher:
         store_name: str,
         serving_node: str,
         submit: Submit,
-        runner: type,
+        runner: type = Runner,
     ) -> None:
         self._settings = settings
         self._instance = instance
