@@ -17,7 +17,7 @@ class NullRunner(Runner):
         super().__init__(settings, instance, runner_id, store_name, shape)
         self._tail_bytes = settings.log_tail_bytes
 
-    def run(self, assignment: Assignment) -> Update:
+    async def run(self, assignment: Assignment) -> Update:
         """The last update of an attempt with one executor."""
         report = Report(assignment.task_id, assignment.attempt, self._send)
         index = report.executor_started(Tail(self._tail_bytes), Tail(self._tail_bytes))

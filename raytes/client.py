@@ -122,6 +122,27 @@ class Client:
         """
         return self._request("GET", f"{self.server}/health")
 
+    def drain_node(self, node: str, timeout: float | None = None) -> dict[str, Any]:
+        """Has a raytes server begin no more tasks on a node; returns its id and name.
+
+        Parameters:
+            node: its name, address, id, or the beginning of the id.
+            timeout: seconds that the tasks which run there have to end, before they are run
+                again elsewhere; None: as the server is set up (`drain_timeout`).
+
+        Raises:
+            RequestRefused: there is no such node (status 404), or more than one.
+        """
+        params = None if timeout is None else {"timeout": timeout}
+        return self._request("PUT", self._drain_path(node), params=params)
+
+    def undrain_node(self, node: str) -> dict[str, Any]:
+        """Has a raytes server begin tasks on a node again; returns its id and name."""
+        return self._request("DELETE", self._drain_path(node))
+
+    def _drain_path(self, node: str) -> str:
+        return f"{self.server}/nodes/{quote(node, safe='')}/drain"
+
     def create(self, task: TesTask | Mapping[str, Any]) -> str:
         """Submits a task, a model or a JSON document as it is, and returns its id."""
         content = task.to_json() if isinstance(task, TesTask) else json.dumps(task)

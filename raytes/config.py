@@ -171,6 +171,12 @@ class Settings(BaseSettings):
         ge=0,
         description="Seconds before the first retry; doubled for each that follows.",
     )
+    drain_timeout: float = Field(
+        default=0.0,
+        ge=0,
+        description="Seconds that running tasks are given to end when the service is stopped or "
+        "their node is drained. What still runs then is run again, which uses up no retry.",
+    )
     infeasible_grace: float = Field(
         default=300.0,
         ge=0,

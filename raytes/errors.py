@@ -87,6 +87,12 @@ class InvalidMounts(SystemFault):
     transient = False
 
 
+class UnknownNode(RaytesError):
+    """There is no node of that name on the cluster, or more than one."""
+
+    failure_reason = "unknown_node"
+
+
 class Canceled(RaytesError):
     """The user canceled the task; raised inside a runner to unwind the attempt."""
 

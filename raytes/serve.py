@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import select
 import signal
 import socket
 import sys
@@ -20,10 +21,16 @@ from raytes.config import Settings
 from raytes.errors import RaytesError
 from raytes.state import claimed, ray_token
 from raytes.store.database import database_of, prepare, recall, with_password
-from raytes.surroundings import free_ports, own_ray_variables, runtime_directory, serve_variables
+from raytes.surroundings import (
+    free_ports,
+    joins,
+    own_ray_variables,
+    runtime_directory,
+    serve_variables,
+)
 
 if TYPE_CHECKING:
-    from raytes.dispatch.dispatcher import Health
+    from raytes.dispatch.health import Health
 
 _BASE_PATH = "/ga4gh/tes/v1"
 _READY_WITHIN_S = 120.0
@@ -32,6 +39,7 @@ _READY_EVERY_S = 0.02
 _STORE_READY_WITHIN_S = 60.0
 _STORE_READY_TOLD_S = 5.0
 _STOP_WITHIN_S = 30.0
+_DRAINED_EVERY_S = 0.1
 _FIRST_LOOK_S = 15.0
 # A Ray of our own never gets another node.
 _OWN_RAY_INFEASIBLE_GRACE_S = 5.0
@@ -57,13 +65,27 @@ def main(settings: Settings) -> int:
             for line in _shortcomings(store):
                 print(f"WARNING: {line}", file=sys.stderr, flush=True)
             os.read(told, 1)
-            print("stopping", file=sys.stderr, flush=True)
+            _drain(store, settings.drain_timeout, told)
     except RaytesError as error:
         print(f"raytes serve: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     return 0
+
+
+def _drain(store: Any, timeout: float, told: int) -> None:
+    """Have the running tasks end, or given back after `timeout` seconds or a further signal."""
+    import ray
+
+    patience = f": running tasks have {timeout:g} seconds, or until the next signal"
+    print(f"stopping{patience if timeout else ''}", file=sys.stderr, flush=True)
+    drained = store.drain.remote()
+    with contextlib.suppress(ray.exceptions.RayError):
+        while not ray.wait([drained], timeout=_DRAINED_EVERY_S)[0]:
+            if select.select([told], [], [], 0)[0]:
+                os.read(told, 1)
+                store.hurry.remote()
 
 
 def _shortcomings(store: Any) -> Iterator[str]:
@@ -101,18 +123,14 @@ def _running(settings: Settings) -> Iterator[tuple[str, Any]]:
             yield url, store
 
 
-def _joins() -> bool:
-    return bool(os.environ.get("RAY_ADDRESS"))
-
-
 def _settled(settings: Settings) -> Settings:
     """The settings with what is decided at the start: the port, and what depends on the Ray."""
     decided: dict[str, object] = {"port": settings.port or free_ports(1)[0]}
-    if not _joins():
+    if not joins():
         grace = min(settings.infeasible_grace, _OWN_RAY_INFEASIBLE_GRACE_S)
         decided["infeasible_grace"] = grace
     settings = settings.model_copy(update=decided)
-    if not _joins():  # Serve of a cluster may have the port already, and rightly
+    if not joins():  # Serve of a cluster may have the port already, and rightly
         _require_free_port(settings)
     return settings
 
@@ -131,12 +149,12 @@ def _require_free_port(settings: Settings) -> None:
 
 
 def _ray(settings: Settings, directory: Path) -> contextlib.AbstractContextManager[None]:
-    if not _joins():
+    if not joins():
         os.environ.update(own_ray_variables(ray_token(settings), directory))
     # Ray reads the environment when it is imported.
     from raytes.cluster import joined_ray, own_ray
 
-    return joined_ray(settings) if _joins() else own_ray(settings, directory)
+    return joined_ray(settings) if joins() else own_ray(settings, directory)
 
 
 @contextlib.contextmanager
@@ -152,7 +170,7 @@ def _store(settings: Settings) -> Iterator[Any]:
     node = ray.get_runtime_context().get_node_id()
     # On a cluster that it joined, a killed service has left its runners at work: the new
     # store goes on as the old one would have.
-    session = known.get("session") if _joins() else None
+    session = known.get("session") if joins() else None
     store = replace(settings, Identity(session or uuid.uuid4().hex, node))
     try:
         yield store
@@ -204,7 +222,7 @@ def _ingress(settings: Settings) -> Iterator[None]:
     from raytes.cluster import serve_runs
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    if _joins() and not serve_runs():
+    if joins() and not serve_runs():
         _require_free_port(settings)
     try:
         serve.start(http_options={"host": settings.host, "port": settings.port})
@@ -215,7 +233,7 @@ def _ingress(settings: Settings) -> Iterator[None]:
     try:
         yield
     finally:
-        if _joins():
+        if joins():
             serve.delete(settings.name)
             if not serve.status().applications:
                 serve.shutdown()  # type: ignore[no-untyped-call]
@@ -235,5 +253,5 @@ def _await_answer(url: str) -> None:
             if httpx.get(f"{url}/service-info", timeout=5).is_success:
                 return
         time.sleep(_READY_EVERY_S)
-    hint = " (a Ray Serve that runs already keeps its own host and port)" if _joins() else ""
+    hint = " (a Ray Serve that runs already keeps its own host and port)" if joins() else ""
     raise CannotServe(f"{url} did not answer within {_READY_WITHIN_S:.0f} seconds{hint}")

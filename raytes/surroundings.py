@@ -10,6 +10,7 @@ import random
 import shlex
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,11 @@ _RAY = {
     # Its notice on accelerators would stand between the service's own lines.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+
+
+def joins() -> bool:
+    """Whether the service joins a cluster that is there, rather than start a Ray of its own."""
+    return bool(os.environ.get("RAY_ADDRESS"))
 
 
 def serve_variables(directory: Path) -> dict[str, str]:
@@ -95,6 +101,10 @@ def _loopback_haproxy(directory: Path) -> Path:
     return wrapper
 
 
+_ENDED_WITHIN_S = 15.0
+_ENDED_EVERY_S = 0.1
+
+
 def runtime_path(state_dir: Path) -> Path:
     """Where the sockets and logs of a service's run go: a short path, the same each time."""
     digest = hashlib.sha256(os.fsencode(state_dir.resolve())).hexdigest()[:8]
@@ -105,15 +115,32 @@ def runtime_path(state_dir: Path) -> Path:
 def runtime_directory(settings: Settings) -> Iterator[Path]:
     """The directory for the sockets and logs of one run, while it lasts.
 
-    What a killed run left in it goes when the next begins.
+    What a killed run left in it goes when the next begins, once that run's processes have
+    ended: they notice within seconds, and until then they hold the port.
     """
     directory = runtime_path(settings.state_dir)
-    shutil.rmtree(directory, ignore_errors=True)
+    if directory.exists():
+        if not joins():  # else they go on with the cluster
+            _await_end_of_processes(directory)
+        shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(mode=0o700)
     try:
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _await_end_of_processes(directory: Path) -> None:
+    deadline = time.monotonic() + _ENDED_WITHIN_S
+    name = os.fsencode(directory) + b"/"
+    while any(name in line for line in _command_lines()) and time.monotonic() < deadline:
+        time.sleep(_ENDED_EVERY_S)
+
+
+def _command_lines() -> Iterator[bytes]:
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            yield (process / "cmdline").read_bytes()
 
 
 # Below what the kernel gives to whoever asks for any port, and below Serve's own range: a port

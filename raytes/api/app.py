@@ -13,6 +13,7 @@ from raytes.api import methods, problems
 from raytes.api.compression import Compressed
 from raytes.api.cors import CrossOrigin
 from raytes.api.health import health_route
+from raytes.api.nodes import node_routes
 from raytes.api.openapi import description_routes
 from raytes.api.routes import TaskRoutes
 from raytes.config import Settings
@@ -42,6 +43,7 @@ def create_app(settings: Settings) -> FastAPI:
             *routes.router.routes,
             *description_routes(routes.router).routes,
             *health_route(lambda: routes.store).routes,
+            *node_routes(lambda: routes.store).routes,
         ],
         lifespan=lifespan,
         openapi_url=None,

@@ -13,7 +13,7 @@ import raytes
 from raytes.api import problems
 from raytes.api.route import Route
 from raytes.config import GB
-from raytes.dispatch.dispatcher import Health, NodeHealth
+from raytes.dispatch.health import Health, NodeHealth
 from raytes.models import JsonObject
 from raytes.store.client import StoreClient
 from raytes.store.database import DatabaseUnavailable
@@ -63,7 +63,11 @@ def _parts(store: str = _OK, database: str = _OK) -> JsonObject:
 
 
 def _document(health: Health) -> JsonObject:
-    return {"queued": health.queued, "nodes": [_of_node(each) for each in health.nodes]}
+    return {
+        "queued": health.queued,
+        "repaired": health.repaired,
+        "nodes": [_of_node(each) for each in health.nodes],
+    }
 
 
 def _of_node(health: NodeHealth) -> JsonObject:

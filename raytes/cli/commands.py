@@ -275,6 +275,29 @@ def health(as_json: Json = False, server: Server = _LOCAL) -> None:
                 display.print_lines([f"{node['name']} gets no tasks: {node['closed']}"])
 
 
+@app.command()
+def drain(
+    node: Annotated[
+        str, typer.Argument(metavar="NODE", help="The node's name, address or id (raytes health).")
+    ],
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Seconds that the tasks which run there have to end, before they are run again "
+            "elsewhere. Default: the server's drain_timeout.",
+        ),
+    ] = None,
+    off: Annotated[bool, typer.Option("--off", help="Begin tasks there again.")] = False,
+    server: Server = _LOCAL,
+) -> None:
+    """Begin no more tasks on a node of a raytes server."""
+    with _connect(server) as tes:
+        found = tes.undrain_node(node) if off else tes.drain_node(node, timeout)
+    what = "gets tasks again" if found["closed"] is None else f"gets no tasks: {found['closed']}"
+    print(f"{found['name']} {what}")
+
+
 @contextmanager
 def _connect(server: str) -> Iterator["Client"]:
     """A client whose errors end the command with their exit code."""

@@ -42,6 +42,19 @@ class Backlog:
         """How many tasks the lanes hold."""
         return len(self._held)
 
+    def __contains__(self, task: Queued) -> bool:
+        """Whether a task is in the lanes, or will be without being named again."""
+        window = self._pools.get(task.pool)
+        if task.id in self._held:
+            return True
+        return window is not None and (
+            window.fetching or (window.more and task.id > window.last) or task in window.late
+        )
+
+    def pools(self) -> list[Pool]:
+        """The pools that have tasks."""
+        return list(self._pools)
+
     def begin(self, waiting: Iterable[tuple[Pool, int]]) -> None:
         """What the database has at the start, none of it in the lanes yet."""
         for pool, count in waiting:

@@ -9,43 +9,40 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 import ray
-from ray.exceptions import ActorUnavailableError, RayError
+from ray.exceptions import RayError
 from sqlalchemy import Connection
 
 from raytes import ids
 from raytes.attempt import Update
 from raytes.config import Settings
 from raytes.dispatch.backlog import WINDOW, Backlog
+from raytes.dispatch.calls import answer, insist, kill_named
+from raytes.dispatch.health import Health, NodeHealth
 from raytes.dispatch.lanes import Lanes
+from raytes.dispatch.leases import RUNNER_PREFIX, Lease
 from raytes.dispatch.losses import NO_OWNER, STOPPED, runner_lost
 from raytes.dispatch.nodes import Nodes
 from raytes.dispatch.shape import Node, Shape
+from raytes.dispatch.upkeep import Upkeep
 from raytes.models import TesState
 from raytes.runner.actor import AttemptKey, Runner
-from raytes.runner.condition import Condition
 from raytes.store import changes
 from raytes.store.changes import Ended, Loss, Pool, Queued, Running
 from raytes.store.database import DatabaseUnavailable
 
 T = TypeVar("T")
-RUNNER_PREFIX = "runner-"
 
-# A runner answers other calls (cancel, stop, describe) while it runs a task.
-_RUNNER_CONCURRENCY = 4
 _NODES_EVERY_S = 2.0
-_RECONCILE_EVERY_S = 15.0
 _STRANDED_AFTER_S = 10.0
 _ANSWER_TIMEOUT_S = 30.0
 _DATABASE_RETRY_S = 0.5
-_ASK_AGAIN_S = 1.0
-# A runner that Ray believes alive and that can't be reached for so long is given up.
-_OUT_OF_REACH_S = 600.0
 
 logger = logging.getLogger(__name__)
 
@@ -54,36 +51,6 @@ class Submit(Protocol):
     """How the dispatcher has the store's writer make a change."""
 
     def __call__(self, change: Callable[[Connection], T]) -> "asyncio.Future[T]": ...
-
-
-@dataclass(slots=True)
-class Lease:
-    """A runner, its actor, and the task that it is at."""
-
-    id: str
-    actor: Any
-    work: asyncio.Event = field(default_factory=asyncio.Event)
-    drive: "asyncio.Task[None] | None" = None
-    task: AttemptKey | None = None
-    node: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class NodeHealth:
-    """A node, how it is, and what is on it."""
-
-    node: Node
-    condition: Condition | None  # None: it hasn't been looked at yet
-    runners: int
-    tasks: int  # at which they are
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """How the service's tasks and nodes are."""
-
-    queued: int
-    nodes: tuple[NodeHealth, ...]
 
 
 class Dispatcher:
@@ -125,25 +92,46 @@ class Dispatcher:
         self._in_hand: set[AttemptKey] = set()
         self._settled = asyncio.Event()
         self._stopping = False
+        self._hurry = asyncio.Event()  # what still runs is to be given back
+        self._retrying: set[str] = set()  # tasks that are enqueued again in a while
+        self._drains: dict[str, asyncio.Task[None]] = {}
+        self._upkeep = Upkeep(
+            self._leases,
+            self._backlog,
+            self._in_hand,
+            self._retrying,
+            self._nodes,
+            self._persist,
+            spawn=self._spawn,
+            try_again=lambda task: self._spawn(self._lost(task, NO_OWNER, node="")),
+            enqueue=self.enqueue,
+        )
 
     # --- for the store ----------------------------------------------------------------
 
     async def start(
-        self, waiting: list[tuple[Pool, int]], running: list[Running], *, restarted: bool
+        self,
+        waiting: list[tuple[Pool, int]],
+        running: list[Running],
+        *,
+        restarted: bool,
+        drained: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
-        """Take up the tasks that aren't finished.
+        """Take up the tasks that aren't finished, and go on draining nodes (`drain`).
 
         `restarted`: only the store was, so that runners may live on; else whatever ran
         was stopped with the service, which costs a task none of its retries.
         """
         await self._nodes.refresh()
+        for node, deadline in drained.items():
+            self.drain(node, deadline)
         self._nodes_changed()
         self._see_nodes()
         at_work = {RUNNER_PREFIX + task.runner for task in running}
         for name in await asyncio.to_thread(ray.util.list_named_actors):
             # One that is idle, or not up yet, isn't worth the wait for its answer.
             if name.startswith(RUNNER_PREFIX) and name not in at_work:
-                await asyncio.to_thread(_kill_named, name)
+                await asyncio.to_thread(kill_named, name)
         for task in running:
             self._spawn(self._take_up(task, NO_OWNER if restarted else STOPPED))
         for task_id in await self._persist(changes.unrevoked):
@@ -152,7 +140,8 @@ class Dispatcher:
         self._refill()
         self._spawn(self._for_ever(self._plan_on_events()))
         self._spawn(self._for_ever(self._watch_nodes()))
-        self._spawn(self._for_ever(self._reconcile()))
+        self._spawn(self._for_ever(self._upkeep.reconcile()))
+        self._spawn(self._for_ever(self._upkeep.sweep_nodes()))
 
     def reserve(self, tasks: int) -> int | None:
         """Count tasks that are about to be stored as waiting; for how many of them there is
@@ -205,21 +194,63 @@ class Dispatcher:
             )
             for node in self._nodes.living()
         )
-        return Health(self._backlog.count, tuple(nodes))
+        return Health(self._backlog.count, tuple(nodes), dict(+self._upkeep.repaired))
+
+    def find_node(self, name: str) -> Node:
+        """The node that somebody means.
+
+        Raises:
+            UnknownNode: there is none, or more than one.
+        """
+        return self._nodes.find(name)
+
+    def drain(self, node: str, deadline: float) -> None:
+        """Begin no more tasks on a node, and give back those that still run there at
+        `deadline`, in seconds since the epoch."""
+        self.undrain(node)
+        self._nodes.closures.drain(node)
+        self._nodes_changed()
+        self._drains[node] = self._spawn(self._give_back(node, deadline))
+
+    def undrain(self, node: str) -> None:
+        """Begin tasks on a node again."""
+        if drain := self._drains.pop(node, None):
+            drain.cancel()
+        self._nodes.closures.undrain(node)
+        self._nodes_changed()
 
     async def stop(self) -> None:
-        """Begin no more tasks, give back those that run, and end all runners."""
+        """Begin no more tasks, give those that run `drain_timeout` to end, or until `hurry`,
+        give back the rest, and end all runners."""
         self._stopping = True
         for lease in list(self._leases.values()):
-            if lease.task is None:
+            if not lease.busy:
                 self._release(lease)
-            else:
-                lease.actor.stop.remote()
-        while self._in_hand or self._leases:
-            self._settled.clear()
-            await self._settled.wait()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._all_ended(), self._settings.drain_timeout)
+        self._hurry.set()
+        for lease in self._leases.values():
+            lease.actor.stop.remote()
+        await self._all_ended()
         for task in self._background:
             task.cancel()
+
+    def hurry(self) -> None:
+        """Let nothing that runs end by itself any more: `stop` waits no longer."""
+        self._hurry.set()
+        self._settled.set()
+
+    async def _all_ended(self) -> None:
+        hurried = self._hurry.is_set()
+        while (self._in_hand or self._leases) and self._hurry.is_set() == hurried:
+            self._settled.clear()
+            await self._settled.wait()
+
+    async def _give_back(self, node: str, deadline: float) -> None:
+        await asyncio.sleep(max(0.0, deadline - time.time()))
+        for lease in self._leases.values():
+            if lease.node == node and lease.busy:
+                lease.actor.stop.remote()
 
     # --- runners ----------------------------------------------------------------------
 
@@ -230,10 +261,7 @@ class Dispatcher:
             serving_node=self._serving_node, disk_declared=self._disk_declared, without=without
         )
         actor = self._runner.options(
-            name=RUNNER_PREFIX + runner_id,
-            lifetime="detached",
-            max_concurrency=_RUNNER_CONCURRENCY,
-            **options,
+            name=RUNNER_PREFIX + runner_id, lifetime="detached", **options
         ).remote(self._settings, self._instance, runner_id, self._store_name, shape.key())
         lease = Lease(runner_id, actor)
         self._leases[runner_id] = lease
@@ -246,13 +274,13 @@ class Dispatcher:
         self._in_hand.add(key)
         try:
             actor: Any = await asyncio.to_thread(ray.get_actor, name)
-            info = await asyncio.wait_for(_answer(actor.describe.remote()), _ANSWER_TIMEOUT_S)
+            info = await asyncio.wait_for(answer(actor.describe.remote()), _ANSWER_TIMEOUT_S)
         except (RayError, ValueError, TimeoutError):
-            await asyncio.to_thread(_kill_named, name)
+            await asyncio.to_thread(kill_named, name)
             await self._lost(task, otherwise, node="")
             return
         shape = Shape.from_key(info.shape)
-        lease = Lease(task.runner, actor, task=key, node=info.node_id)
+        lease = Lease(task.runner, actor, busy=True, task=key, node=info.node_id)
         self._leases[lease.id] = lease
         self._in_hand.discard(key)
         self._nodes.trust(info.node_id)
@@ -265,14 +293,17 @@ class Dispatcher:
         """One runner's life: up, task after task, gone."""
         try:
             if not lease.node:
-                lease.node = (await _insist(lease.actor.describe.remote)).node_id
+                lease.node = (await insist(lease.actor.describe.remote)).node_id
                 self._lanes.up(lease.id, lease.node)
             if resumed is not None:
                 await self._resume(lease, resumed)
+                lease.busy = False
             while not self._stopping:
                 task_id = self._lanes.take(lease.id)
                 if task_id is not None:
+                    lease.busy = True
                     await self._run(lease, task_id)
+                    lease.busy = False
                 else:
                     self._replan.set()
                     await lease.work.wait()
@@ -296,7 +327,7 @@ class Dispatcher:
         self._backlog.count -= 1
         lease.task = (task_id, assignment.attempt)
         # Asked again, a runner waits for the same end.
-        last = await _insist(partial(lease.actor.run.remote, assignment))
+        last = await insist(partial(lease.actor.run.remote, assignment))
         self._finish(lease, last)
 
     async def _resume(self, lease: Lease, task: Running) -> None:
@@ -305,10 +336,10 @@ class Dispatcher:
         Asking again is harmless: a runner knows what it is at and what it has finished.
         """
         assignment = await self._persist(lambda c: changes.assignment(c, task.id, task.attempt))
-        last = _insist(partial(lease.actor.run.remote, assignment))
+        last = insist(partial(lease.actor.run.remote, assignment))
         if task.canceling:
             lease.actor.cancel.remote(task.id, task.attempt)
-        if self._stopping:
+        if self._hurry.is_set():
             lease.actor.stop.remote()
         self._finish(lease, await last)
 
@@ -346,7 +377,9 @@ class Dispatcher:
 
     async def _retry(self, ended: Ended, node: str) -> None:
         if ended.retries:
+            self._retrying.add(ended.id)
             await asyncio.sleep(self._settings.retry_delay * 2 ** (ended.retries - 1))
+            self._retrying.discard(ended.id)
         self.enqueue([Queued(ended.id, ended.pool)])
         if node and ended.retries:
             self._lanes.make_wary(ended.id, Shape.from_key(ended.pool.shape), node)
@@ -446,22 +479,6 @@ class Dispatcher:
             for shape, tasks in self._lanes.hopeless(self._settings.infeasible_grace):
                 await self._refuse(shape, tasks)
 
-    async def _reconcile(self) -> None:
-        """Find tasks that are said to be with a runner while nobody here sees to them.
-
-        There should be none; one that is found twice running is tried again.
-        """
-        suspects: set[Running] = set()
-        while True:
-            await asyncio.sleep(_RECONCILE_EVERY_S)
-            believed = set(await self._persist(changes.with_runner))
-            seen_to = {lease.task for lease in self._leases.values()} | self._in_hand
-            orphans = {task for task in believed if (task.id, task.attempt) not in seen_to}
-            for task in orphans & suspects:
-                logger.error("task %s has no owner: it is tried again", task.id)
-                self._spawn(self._lost(task, NO_OWNER, node=""))
-            suspects = orphans - suspects
-
     async def _for_ever(self, loop: Coroutine[Any, Any, None]) -> None:
         """A loop without which nothing goes on: if it fails, the store starts afresh."""
         try:
@@ -521,28 +538,3 @@ class Dispatcher:
         self._background.discard(task)
         if not task.cancelled() and (error := task.exception()):
             logger.error("the dispatcher failed", exc_info=error)
-
-
-async def _answer(reference: Any) -> Any:
-    return await reference
-
-
-async def _insist(call: Callable[[], Any]) -> Any:
-    """The answer to a call that may be made again, made again while the actor lives and only
-    can't be reached."""
-    deadline = time.monotonic() + _OUT_OF_REACH_S
-    while True:
-        try:
-            return await call()
-        except ActorUnavailableError as error:
-            if time.monotonic() > deadline:
-                raise
-            logger.info("a runner can't be reached: %s", error)
-            await asyncio.sleep(_ASK_AGAIN_S)
-
-
-def _kill_named(name: str) -> None:
-    try:
-        ray.kill(ray.get_actor(name))
-    except ValueError:
-        logger.info("%s is gone already", name)

@@ -14,6 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from raytes import __version__
 from raytes.attempt import Assignment
 from raytes.config import Settings
+from raytes.dispatch.calls import answer
 from raytes.dispatch.closures import Closures
 from raytes.dispatch.conditions import Conditions
 from raytes.dispatch.losses import node_lost
@@ -25,6 +26,7 @@ from raytes.dispatch.shape import (
     ZONE_LABEL,
     Node,
 )
+from raytes.errors import UnknownNode
 from raytes.runner.condition import Condition, examine, out_of_reach
 from raytes.runner.fence import fence_off_all
 from raytes.runner.sweep import sweep
@@ -67,6 +69,21 @@ class Nodes:
     def name(self, node: str) -> str:
         """A node's name for a person; its id if it isn't known."""
         return self._found[node].name if node in self._found else node
+
+    def find(self, name: str) -> Node:
+        """The node of a name, an address, an id, or the beginning of one.
+
+        Raises:
+            UnknownNode: there is none, or more than one.
+        """
+        nodes = self.living()
+        found = [node for node in nodes if name in (node.id, node.name, node.address)]
+        found = found or [node for node in nodes if name and node.id.startswith(name)]
+        if len(found) == 1:
+            return found[0]
+        known = ", ".join(f"{node.name} ({node.id})" for node in found or nodes)
+        how_many = "more than one node is" if found else "no node is"
+        raise UnknownNode(f"{how_many} called {name!r}: say the id of one of {known}")
 
     async def refresh(self) -> None:
         """Ask Ray which nodes there are.
@@ -118,7 +135,7 @@ class Nodes:
         clean = ray.remote(sweep).options(num_cpus=0, **_on(node))
         try:
             removed: list[str] = await asyncio.wait_for(
-                _answer(clean.remote(self._settings, self._instance)), _SWEEP_TIMEOUT_S
+                answer(clean.remote(self._settings, self._instance)), _SWEEP_TIMEOUT_S
             )
         except (RayError, TimeoutError) as error:
             logger.warning("node %s could not be swept: %s", self.name(node), error)
@@ -135,7 +152,7 @@ class Nodes:
         remove = ray.remote(fence_off_all).options(num_cpus=0, **_on(self._serving_node))
         try:
             await asyncio.wait_for(
-                _answer(remove.remote(given_up, self._settings)), _SWEEP_TIMEOUT_S
+                answer(remove.remote(given_up, self._settings)), _SWEEP_TIMEOUT_S
             )
         except (RayError, TimeoutError) as error:
             task_id = given_up.task_id
@@ -156,7 +173,7 @@ class Nodes:
         look = ray.remote(examine).options(num_cpus=0, max_retries=0, **_on(node))
         try:
             found: Condition = await asyncio.wait_for(
-                _answer(look.remote(self._settings, self._instance, __version__)),
+                answer(look.remote(self._settings, self._instance, __version__)),
                 _EXAMINE_TIMEOUT_S,
             )
         except TimeoutError:
@@ -164,10 +181,6 @@ class Nodes:
         except RayError as error:
             return out_of_reach(str(error).strip().splitlines()[-1])
         return found
-
-
-async def _answer(reference: Any) -> Any:
-    return await reference
 
 
 def _on(node: str) -> dict[str, Any]:

@@ -4,12 +4,13 @@ It may be killed at any moment: what it leaves is removed by `sweep`, and by the
 the node's Podman service when the node's last runner is gone.
 """
 
+import asyncio
 import logging
 import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -71,15 +72,16 @@ class Runner:
             count_inputs=InputMetrics(settings.name).count,
             gpus=_assigned_gpus(),
         )
-        self._lock = threading.Lock()
-        self._attempts: dict[AttemptKey, Future[Update]] = {}
+        # However often the store asks, it waits here and not on a thread.
+        self._thread = ThreadPoolExecutor(1, "attempt")
+        self._attempts: dict[AttemptKey, asyncio.Future[Update]] = {}
         self._current: AttemptKey | None = None
         self._control = Control()
         self._canceled: deque[AttemptKey] = deque(maxlen=_KEPT)
         self._stopping = False
         threading.Thread(target=self._prepare_node, name="sweep", daemon=True).start()
 
-    def describe(self) -> RunnerInfo:
+    async def describe(self) -> RunnerInfo:
         """Who this runner is, where, and what it is at."""
         return RunnerInfo(
             runner_id=self._runner_id,
@@ -90,72 +92,72 @@ class Runner:
             current=self._current,
         )
 
-    def run(self, assignment: Assignment) -> Update:
+    async def run(self, assignment: Assignment) -> Update:
         """Run an attempt; returns its last update.
 
         Asked again for the same attempt, it waits for the same end.
         """
         key = (assignment.task_id, assignment.attempt)
-        with self._lock:
-            known = self._attempts.get(key)
-            if known is None:
-                mine: Future[Update] = Future()
-                control = self._begin(key, mine)
-        if known is not None:
-            return known.result()
-        try:
-            authorize = partial(self._authorize, control)
-            last = run_attempt(assignment, self._node, self._send, authorize, control)
-            mine.set_result(last)
-        except BaseException as error:
-            mine.set_exception(error)
-            raise
-        finally:
-            self._current = None
-        return last
+        if key not in self._attempts:
+            self._begin(key, assignment)
+        return await asyncio.shield(self._attempts[key])
 
-    def cancel(self, task_id: str, attempt: int) -> None:
+    async def cancel(self, task_id: str, attempt: int) -> None:
         """Cancel an attempt: the one that is run, or one that is about to be.
 
         Ray may deliver the two calls in either order.
         """
-        with self._lock:
-            self._canceled.append((task_id, attempt))
-            control = self._control if self._current == (task_id, attempt) else None
-        if control is not None:
-            control.cancel()
+        self._canceled.append((task_id, attempt))
+        if self._current == (task_id, attempt):
+            await asyncio.to_thread(self._control.cancel)
 
-    def stop(self) -> None:
-        """End what is run, and whatever is begun after it: the service stops."""
-        with self._lock:
-            self._stopping = True
-            control = self._control
-        control.shut_down()
+    async def stop(self) -> None:
+        """End what is run, and whatever is begun after it: the service or the node stops."""
+        self._stopping = True
+        await asyncio.to_thread(self._control.shut_down)
+
+    async def sweep(self) -> list[str]:
+        """Remove what dead runners have left on this node; a line for each thing.
+
+        Raises:
+            PodmanUnavailable: Podman doesn't answer.
+        """
+        return await asyncio.to_thread(self._sweep)
+
+    def _sweep(self) -> list[str]:
+        engine = self._node.podman.engine()
+        return sweep_with(engine, self._settings, self._node.instance)
 
     def _prepare_node(self) -> None:
         """Have the node's Podman up before the first task, and no leftovers in its way."""
         try:
-            engine = self._node.podman.engine()
             for shortcoming in self._node.podman.enforcement().shortcomings:
                 logger.warning("%s", shortcoming)
-            removed = sweep_with(engine, self._settings, self._node.instance)
+            removed = self._sweep()
         except RaytesError as error:
             logger.warning("this node could not be swept: %s", error)
             return
         for line in removed:
             logger.info("removed %s, left behind by a runner that died", line)
 
-    def _begin(self, key: AttemptKey, end: "Future[Update]") -> Control:
+    def _begin(self, key: AttemptKey, assignment: Assignment) -> None:
         if len(self._attempts) >= _KEPT:
             del self._attempts[next(iter(self._attempts))]
-        self._attempts[key] = end
         self._current = key
-        self._control = Control()
+        self._control = control = Control()
         if self._stopping:
-            self._control.shut_down()
+            control.shut_down()
         if key in self._canceled:
-            self._control.cancel()
-        return self._control
+            control.cancel()
+        authorize = partial(self._authorize, control)
+        attempt = asyncio.get_running_loop().run_in_executor(
+            self._thread, run_attempt, assignment, self._node, self._send, authorize, control
+        )
+        self._attempts[key] = attempt
+        attempt.add_done_callback(self._ended)
+
+    def _ended(self, _: "asyncio.Future[Update]") -> None:
+        self._current = None
 
     def _authorize(
         self, control: Control, task_id: str, attempt: int, receipts: Sequence[Receipt]

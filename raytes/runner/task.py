@@ -96,7 +96,7 @@ def run_attempt(
         if control.canceled:
             report.line("the task was canceled")
             return report.last(TesState.CANCELED)
-        report.line("the service stopped; the task will be run again")
+        report.line("the service or this node is being stopped; the task will be run again")
         return report.last(TesState.QUEUED, retry=True)
     except SystemFault as fault:
         return _failed(report, fault, TesState.SYSTEM_ERROR, retry=fault.transient)

@@ -6,6 +6,7 @@ between any two statements, it goes on from there.
 
 import asyncio
 import contextlib
+import json
 import logging
 import secrets
 import time
@@ -20,7 +21,9 @@ from sqlalchemy import Connection
 
 from raytes.attempt import Receipt, Update
 from raytes.config import Settings
-from raytes.dispatch.dispatcher import Dispatcher, Health
+from raytes.dispatch.dispatcher import Dispatcher
+from raytes.dispatch.health import Health
+from raytes.dispatch.shape import Node
 from raytes.models import TesState
 from raytes.moment import now
 from raytes.runner.actor import Runner
@@ -95,7 +98,8 @@ class Store:
             self._submit,
             self._runner,
         )
-        await self._dispatcher.start(waiting, running, restarted=restarted)
+        self._drained: dict[str, float] = json.loads(fresh.get("drained", "{}"))
+        await self._dispatcher.start(waiting, running, restarted=restarted, drained=self._drained)
         kept = Retention(self._settings.retention_age, self._settings.retention_count)
         if kept:
             self._pruning = asyncio.create_task(self._prune(kept))
@@ -176,9 +180,50 @@ class Store:
         await self._submit(partial(changes.remember, facts={"checked": now()}))
         return await self._dispatcher.health(patience_s)
 
+    async def drain_node(self, name: str, grace_s: float | None = None) -> Node:
+        """Begin no more tasks on a node; those that run there have `grace_s` to end
+        (None: `drain_timeout`), then they are given back. It holds until `undrain_node`.
+
+        Raises:
+            UnknownNode: there is no node of that name.
+        """
+        await self.ready(_READY_PATIENCE_S)
+        node = self._dispatcher.find_node(name)
+        deadline = time.time() + (self._settings.drain_timeout if grace_s is None else grace_s)
+        await self._remember_drained({**self._drained, node.id: deadline})
+        self._dispatcher.drain(node.id, deadline)
+        return self._dispatcher.find_node(node.id)
+
+    async def undrain_node(self, name: str) -> Node:
+        """Begin tasks on a node again.
+
+        Raises:
+            UnknownNode: there is no node of that name.
+        """
+        await self.ready(_READY_PATIENCE_S)
+        node = self._dispatcher.find_node(name)
+        rest = {id: deadline for id, deadline in self._drained.items() if id != node.id}
+        await self._remember_drained(rest)
+        self._dispatcher.undrain(node.id)
+        return self._dispatcher.find_node(node.id)
+
+    async def _remember_drained(self, drained: dict[str, float]) -> None:
+        self._drained = drained
+        await self._submit(partial(changes.remember, facts={"drained": json.dumps(drained)}))
+
+    async def drain(self) -> None:
+        """Begin nothing more; returns when all that ran has ended or was given back."""
+        await self.ready(_READY_PATIENCE_S)
+        await self._dispatcher.stop()
+
+    async def hurry(self) -> None:
+        """Give back at once what `drain` waits for."""
+        await self.ready(_READY_PATIENCE_S)
+        self._dispatcher.hurry()
+
     async def stop(self) -> None:
         """Begin nothing more, give back what runs, and close the database."""
-        await self.ready(_READY_PATIENCE_S)
+        await self.hurry()
         if self._pruning:
             self._pruning.cancel()
         self._exchange.close()

@@ -6,7 +6,8 @@ from typing import Any
 import ray
 
 from raytes.config import Settings
-from raytes.dispatch.dispatcher import Health
+from raytes.dispatch.health import Health
+from raytes.dispatch.shape import Node
 from raytes.errors import RaytesError
 from raytes.store.actor import NAME
 from raytes.store.database import database_of
@@ -73,6 +74,24 @@ class StoreClient:
         """
         found: Health = await self._actor.health.remote(patience_s=0.0)
         return found
+
+    async def drain_node(self, name: str, grace_s: float | None) -> Node:
+        """Begin no more tasks on a node; see `Store.drain_node`.
+
+        Raises:
+            UnknownNode: there is no node of that name.
+        """
+        node: Node = await self._actor.drain_node.remote(name, grace_s)
+        return node
+
+    async def undrain_node(self, name: str) -> Node:
+        """Begin tasks on a node again.
+
+        Raises:
+            UnknownNode: there is no node of that name.
+        """
+        node: Node = await self._actor.undrain_node.remote(name)
+        return node
 
     def close(self) -> None:
         """Close what is open."""

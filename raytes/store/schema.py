@@ -141,4 +141,4 @@ service = Table(
     Column("value", _TEXT, nullable=False),
 )
 """Facts of the service itself: `instance` (the id of this state, a label on every container),
-`created`, `updated`, `session`, `page_secret`, `schema`."""
+`created`, `updated`, `session`, `drained` (nodes, as JSON), `page_secret`, `schema`."""

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 import raytes
 from raytes.api import health, problems
 from raytes.config import GB
-from raytes.dispatch.dispatcher import Health, NodeHealth
+from raytes.dispatch.health import Health, NodeHealth
 from raytes.dispatch.shape import Node
 from raytes.runner.condition import Condition
 from raytes.store.database import DatabaseUnavailable
@@ -42,13 +42,14 @@ def raising(error: Exception) -> Callable[[], Awaitable[Health]]:
 
 def test_a_service_that_is_well_tells_of_each_node_what_it_has_and_what_it_lacks() -> None:
     async def answer() -> Health:
-        return Health(3, (NodeHealth(NODE, CONDITION, runners=2, tasks=1),))
+        return Health(3, (NodeHealth(NODE, CONDITION, runners=2, tasks=1),), {"orphans": 1})
 
     reply = ask(answer)
     assert reply.status_code == 200
     found = reply.json()
     assert (found["store"], found["database"]) == ("ok", "ok")
     assert (found["version"], found["queued"]) == (raytes.__version__, 3)
+    assert found["repaired"] == {"orphans": 1}
     [node] = found["nodes"]
     assert node == {
         "id": "e1f0", "name": "worker-1", "address": "10.0.0.7", "serving": True,
@@ -62,7 +63,7 @@ def test_a_service_that_is_well_tells_of_each_node_what_it_has_and_what_it_lacks
 def test_a_node_that_gets_no_tasks_is_said_to_be_closed() -> None:
     async def answer() -> Health:
         closed = replace(NODE, closed="it is being drained")
-        return Health(0, (NodeHealth(closed, CONDITION, runners=0, tasks=0),))
+        return Health(0, (NodeHealth(closed, CONDITION, runners=0, tasks=0),), {})
 
     [node] = ask(answer).json()["nodes"]
     assert node["closed"] == "it is being drained"
@@ -70,7 +71,7 @@ def test_a_node_that_gets_no_tasks_is_said_to_be_closed() -> None:
 
 def test_a_node_that_has_not_been_looked_at_is_not_said_to_be_well() -> None:
     async def answer() -> Health:
-        return Health(0, (NodeHealth(NODE, None, runners=0, tasks=0),))
+        return Health(0, (NodeHealth(NODE, None, runners=0, tasks=0),), {})
 
     [node] = ask(answer).json()["nodes"]
     assert node["shortcomings"] is None

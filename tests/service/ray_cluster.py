@@ -67,7 +67,7 @@ class RayCluster:
         self.address = f"127.0.0.1:{port}"
         options = ["--port", str(port), "--include-dashboard", "false"]
         options += ["--temp-dir", str(self._directory), "--num-cpus", str(cpus)]
-        self._nodes = [RayNode(["--head", *options], {**self.token, **environment})]
+        self.nodes = [RayNode(["--head", *options], {**self.token, **environment})]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -77,10 +77,15 @@ class RayCluster:
     def add_node(self, cpus: int, labels: str = "", **environment: str) -> RayNode:
         options = ["--address", self.address, "--num-cpus", str(cpus)]
         options += ["--labels", labels] if labels else []
-        self._nodes.append(RayNode(options, {**self.token, **environment}))
-        return self._nodes[-1]
+        self.nodes.append(RayNode(options, {**self.token, **environment}))
+        return self.nodes[-1]
+
+    def stop_others(self) -> None:
+        """Stop all nodes but the head."""
+        while len(self.nodes) > 1:
+            self.nodes.pop().stop()
 
     def stop(self) -> None:
-        for node in reversed(self._nodes):
-            node.stop()
+        self.stop_others()
+        self.nodes[0].stop()
         subprocess.run(["rm", "-rf", self._directory], check=True)

@@ -17,6 +17,7 @@ from raytes.client import Client
 from raytes.models import TesState, TesTask
 from raytes.store.database import recall
 from raytes.store.sqlite import SQLite
+from raytes.surroundings import runtime_path
 from raytes.views import View
 
 _UP_WITHIN_S = 120
@@ -72,11 +73,12 @@ class Service:
 
     def processes(self) -> list[tuple[int, str]]:
         """The processes of the service, with their command lines: those of its Ray, its
-        Podman service, and the conmon of its containers."""
+        Podman service, HAProxy, and the conmon of its containers."""
         assert self.process is not None
         instance = recall(SQLite(self.state_dir / "raytes.db"))["instance"]
         socket = f"raytes-{hashlib.sha256(instance.encode()).hexdigest()[:12]}/"
-        marks = (socket, *self.containers())
+        # HAProxy leaves its family when it is started anew.
+        marks = (socket, f"{runtime_path(self.state_dir)}/h/", *self.containers())
         table = _process_table()
         family = {self.process.pid}
         while grown := {pid for pid, (parent, _) in table.items() if parent in family} - family:
@@ -86,6 +88,21 @@ class Service:
             for pid, (_, line) in table.items()
             if pid in family or any(mark in line for mark in marks)
         ]
+
+    def store(self) -> int | None:
+        """The process of the store, if there is one at the moment."""
+        found = [pid for pid, line in self.processes() if line.startswith("ray::Store")]
+        return found[0] if found else None
+
+    def kill_store(self) -> None:
+        """Kill the store, and wait until it is there again."""
+        deadline = time.monotonic() + 60
+        killed = self.store()
+        assert killed is not None
+        os.kill(killed, signal.SIGKILL)
+        while (now := self.store()) is None or now == killed:
+            assert time.monotonic() < deadline, "the store does not come back"
+            time.sleep(0.05)
 
     @property
     def client(self) -> Client:

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,13 +23,6 @@ NewService = Callable[..., Service]
 def ray_of(service: Service) -> list[str]:
     """The processes of the service's own Ray."""
     return processes(str(runtime_path(service.state_dir)))
-
-
-def await_end_of_ray(service: Service) -> None:
-    deadline = time.monotonic() + 30
-    while left := ray_of(service):
-        assert time.monotonic() < deadline, f"still there: {left}"
-        time.sleep(0.1)
 
 
 def serve_again(service: Service, port: str = "0") -> subprocess.CompletedProcess[str]:
@@ -59,7 +51,6 @@ def test_a_task_cut_off_by_the_end_of_the_service_is_run_again(
     service.await_stdout(task_id, "up")
     waiting = service.submit("echo", "later", resources={"cpu_cores": len(os.sched_getaffinity(0))})
     service.stop(number)
-    await_end_of_ray(service)
     if number is signal.SIGINT:
         assert service.containers() == []
     marker.touch()

@@ -3,7 +3,7 @@
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,31 +13,47 @@ from tests.images import Images
 from tests.service.ray_cluster import IMPATIENT, RayCluster
 from tests.service.running import Service
 
-NewService = Callable[..., Service]
-
 SMALL = {"cpu_cores": 1, "ram_gb": 0.128}
 LARGE = {"cpu_cores": 3, "ram_gb": 0.128}  # more than the head node has
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster(podman_images: Images) -> Iterator[RayCluster]:
     cluster = RayCluster(cpus=1, **IMPATIENT)
     yield cluster
     cluster.stop()
 
 
-@pytest.fixture
-def service(cluster: RayCluster, new_service: NewService, tmp_path: Path) -> Iterator[Service]:
+@pytest.fixture(scope="module")
+def shared_service(
+    cluster: RayCluster, podman_images: Images, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    directory = tmp_path_factory.mktemp("nodes")
     # Shared: or all tasks that use its files would be placed on the node that serves.
-    config = tmp_path / "raytes.toml"
-    files = tmp_path / "files"
+    config = directory / "raytes.toml"
+    files = directory / "files"
     files.mkdir()
     config.write_text(f'local_root = [{{path = "{files}", shared = true}}]\n')
-    service = new_service(**cluster.environment, RAYTES_CONFIG=str(config), RAYTES_NETWORK="none")
+    service = Service(
+        directory / "state",
+        podman_images.busybox,
+        **cluster.environment,
+        RAYTES_CONFIG=str(config),
+        RAYTES_NETWORK="none",
+    )
     service.files = files
     yield service.start()
     assert service.stop() == 0
     assert service.containers() == []
+
+
+@pytest.fixture
+def service(cluster: RayCluster, shared_service: Service) -> Iterator[Service]:
+    """The service, on a cluster that has its head alone before and after each test."""
+    yield shared_service
+    cluster.stop_others()
+    await_node(shared_service, 1)
+    (shared_service.files / "go").unlink(missing_ok=True)
 
 
 def programs_without_podman(directory: Path) -> Path:
@@ -55,7 +71,7 @@ def await_node(service: Service, count: int, shortcoming: str = "") -> None:
     """Wait until the service has looked at so many nodes, and one has that shortcoming."""
     service.await_health(
         lambda health: (
-            sum(node["shortcomings"] is not None for node in health["nodes"]) == count
+            [node["shortcomings"] is None for node in health["nodes"]] == [False] * count
             and shortcoming in str(health["nodes"])
         )
     )
@@ -65,6 +81,7 @@ def reasons(task: TesTask) -> list[str | None]:
     return [(log.metadata or {}).get("failure_reason") for log in task.logs or []]
 
 
+@pytest.mark.slow
 def test_an_ill_node_gets_no_task_and_those_for_it_wait_until_it_is_well(
     cluster: RayCluster, service: Service, tmp_path: Path
 ) -> None:
@@ -87,12 +104,23 @@ def test_an_ill_node_gets_no_task_and_those_for_it_wait_until_it_is_well(
     assert reasons(task) == [None]
 
 
+HIDE_RAYTES = """\
+import sys
+
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "raytes":
+            raise ModuleNotFoundError(f"No module named {name!r}")
+
+sys.meta_path.insert(0, Hidden())
+"""
+
+
+@pytest.mark.slow
 def test_a_node_without_raytes_gets_no_task(
     cluster: RayCluster, service: Service, tmp_path: Path
 ) -> None:
-    hidden = tmp_path / "raytes"
-    hidden.mkdir()
-    (hidden / "__init__.py").write_text("raise ImportError('there is no raytes here')\n")
+    (tmp_path / "sitecustomize.py").write_text(HIDE_RAYTES)
     cluster.add_node(cpus=4, PYTHONPATH=str(tmp_path))
     tasks = [service.submit("true", resources=SMALL) for _ in range(4)]
     for task_id in tasks:
@@ -114,7 +142,11 @@ def submit_waiting(service: Service, **resources: object) -> str:
 
 
 @pytest.mark.parametrize(
-    ("labels", "reason"), [("", "node_lost"), ("ray.io/market-type=spot", "preempted")]
+    ("labels", "reason"),
+    [
+        ("", "node_lost"),
+        pytest.param("ray.io/market-type=spot", "preempted", marks=pytest.mark.slow),
+    ],
 )
 def test_the_tasks_of_a_killed_node_are_tried_again_elsewhere(
     cluster: RayCluster, service: Service, labels: str, reason: str

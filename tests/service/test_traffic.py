@@ -3,8 +3,10 @@
 import os
 import re
 import signal
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -25,11 +27,6 @@ def submit(service: Service) -> str:
     return service.client.create({"executors": executors})
 
 
-def store(service: Service) -> int:
-    [pid] = [pid for pid, line in service.processes() if line.startswith("ray::Store")]
-    return pid
-
-
 def check_nothing_is_missing_or_doubled(task: TesTask) -> None:
     assert task.state is TesState.COMPLETE
     [attempt] = task.logs or []
@@ -41,10 +38,12 @@ def check_nothing_is_missing_or_doubled(task: TesTask) -> None:
 def test_what_is_said_while_the_store_is_frozen_arrives_when_it_goes_on(alone: Service) -> None:
     task_id = submit(alone)
     alone.await_state(task_id, TesState.RUNNING)
-    os.kill(store(alone), signal.SIGSTOP)
+    store = alone.store()
+    assert store is not None
+    os.kill(store, signal.SIGSTOP)
     # Until the runner has come to the task's end, which nobody can be told of meanwhile.
     time.sleep(EXECUTORS * 0.7)
-    os.kill(store(alone), signal.SIGCONT)
+    os.kill(store, signal.SIGCONT)
     check_nothing_is_missing_or_doubled(alone.finish(task_id))
 
 
@@ -52,13 +51,40 @@ def test_what_is_said_while_the_store_dies_again_and_again_is_kept_once(alone: S
     task_id = submit(alone)
     alone.await_state(task_id, TesState.RUNNING)
     for _ in range(3):
-        os.kill(store(alone), signal.SIGKILL)
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                store(alone)
-                break
-            except ValueError:
-                assert time.monotonic() < deadline, "the store does not come back"
-                time.sleep(0.1)
+        alone.kill_store()
+    check_nothing_is_missing_or_doubled(alone.finish(task_id))
+
+
+@contextmanager
+def cut(*processes: int) -> Iterator[None]:
+    """Have whoever connects to these processes, or is connected, refused while in this block."""
+    listed = subprocess.run(["ss", "-tlnpH"], capture_output=True, text=True, check=True).stdout
+    ports = {
+        line.split()[3].rpartition(":")[2]
+        for line in listed.splitlines()
+        if any(f"pid={pid}," in line for pid in processes)
+    }
+    assert ports
+    reset = ["-p", "tcp", "-j", "REJECT", "--reject-with", "tcp-reset", "--dport"]
+    for port in ports:
+        subprocess.run(["iptables", "-I", "INPUT", *reset, port], check=True)
+    try:
+        yield
+    finally:
+        for port in ports:
+            subprocess.run(["iptables", "-D", "INPUT", *reset, port], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can cut connections")
+def test_an_attempt_goes_on_while_its_runner_and_the_store_can_not_reach_each_other(
+    alone: Service,
+) -> None:
+    task_id = submit(alone)
+    alone.await_state(task_id, TesState.RUNNING)
+    ends = [
+        pid for pid, line in alone.processes() if line.startswith(("ray::Store", "ray::Runner"))
+    ]
+    with cut(*ends):
+        time.sleep(30)
     check_nothing_is_missing_or_doubled(alone.finish(task_id))

@@ -1,0 +1,145 @@
+"""The load: tasks of several kinds, and the model that knows how each must end."""
+
+import random
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import httpx
+
+from raytes.client import ClientError
+from raytes.lifecycle import FINAL
+from raytes.models import TesState, TesTask
+from raytes.views import View
+from tests.service.running import Service
+
+KINDS = {"succeeds": 6, "fails": 1, "fails in part": 1, "is cancelled": 1, "is cut off": 1}
+"""What may become of a task, and how often. The last is created on a connection that is cut
+before the reply: it is there once or not at all."""
+
+_SHAPES = ({"cpu_cores": 1, "ram_gb": 0.128}, {"cpu_cores": 1, "ram_gb": 0.25}, {"cpu_cores": 2})
+_KILLED = 137  # the exit code of a container that was killed from outside
+_SETTLED_WITHIN_S = 200
+_NAME = "chaos-"
+
+
+@dataclass
+class Sent:
+    """A task that was sent, whatever came back."""
+
+    kind: str
+    id: str | None = None  # None: nothing came back
+    canceled: bool = False
+
+
+@dataclass
+class Load:
+    """The tasks of one run, by their names."""
+
+    service: Service
+    chance: random.Random
+    sent: dict[str, Sent] = field(default_factory=dict)
+
+    def submit(self) -> None:
+        """Send one more task of a random kind and shape."""
+        number = len(self.sent)
+        [kind] = self.chance.choices(list(KINDS), list(KINDS.values()))
+        sent = self.sent[f"{_NAME}{number}"] = Sent(kind)
+        document = {
+            "name": f"{_NAME}{number}",
+            "executors": self._executors(kind, number),
+            "outputs": [{"path": "/out/result", "url": f"file://{self._output(number)}"}],
+            "resources": self.chance.choice(_SHAPES),
+        }
+        try:
+            if kind == "is cut off":
+                timeout = self.chance.uniform(0.001, 0.03)
+                httpx.post(f"{self.service.url}/tasks", json=document, timeout=timeout)
+            else:
+                sent.id = self.service.client.create(document)
+        except (ClientError, httpx.TransportError):
+            return  # it was not answered, so nothing was promised
+
+    def cancel_some(self) -> None:
+        """Cancel what is to be cancelled and can be now."""
+        for sent in self.sent.values():
+            if sent.kind == "is cancelled" and sent.id is not None and not sent.canceled:
+                try:
+                    self.service.client.cancel(sent.id)
+                except ClientError:
+                    continue  # the service is being killed: later
+                sent.canceled = True
+
+    def settle(self) -> list[TesTask]:
+        """Wait until every task has ended; all of them."""
+        deadline = time.monotonic() + _SETTLED_WITHIN_S
+        while True:
+            self.cancel_some()
+            try:
+                tasks = list(self.service.client.list(name_prefix=_NAME, view=View.FULL))
+            except ClientError:
+                tasks = []
+            open_still = {task.name: task.state for task in tasks if task.state not in FINAL}
+            if tasks and not open_still:
+                return tasks
+            assert time.monotonic() < deadline, f"stuck: {open_still}"
+            time.sleep(0.2)
+
+    def check(self, tasks: list[TesTask]) -> None:
+        """Compare what became of the tasks with what must have."""
+        names = [task.name for task in tasks]
+        assert len(names) == len(set(names)), "a task is there twice"
+        promised = {sent.id for sent in self.sent.values() if sent.id is not None}
+        assert promised <= {task.id for task in tasks}, "a task that was answered is lost"
+        for task in tasks:
+            self._check(task)
+
+    def _check(self, task: TesTask) -> None:
+        name = task.name or ""
+        kind = self.sent[name].kind
+        logs = task.logs or []
+        exit_codes = [executor.exit_code for executor in logs[-1].logs] if logs else []
+        if kind == "is cancelled":
+            # Somebody may have been quicker to kill its container.
+            assert task.state is TesState.CANCELED or exit_codes[-1:] == [_KILLED], task
+        elif kind == "fails":
+            assert task.state is TesState.EXECUTOR_ERROR, task
+            assert exit_codes in ([3], [_KILLED]), task
+        elif exit_codes[-1:] == [_KILLED]:
+            assert task.state is TesState.EXECUTOR_ERROR, task
+        else:
+            assert task.state is TesState.COMPLETE, task
+            assert self._output(int(name.removeprefix(_NAME))).read_text() == f"{name}\n"
+            assert [output.size_bytes for output in logs[-1].outputs] == [str(len(name) + 1)]
+        for log in logs:
+            assert log.end_time or task.state is TesState.CANCELED, task
+            lines = log.system_logs or []
+            assert len(lines) == len(set(lines)), f"a line is there twice: {task}"
+        for log in logs[:-1]:
+            assert (log.metadata or {}).get("failure_reason") or log.system_logs, task
+
+    def _executors(self, kind: str, number: int) -> list[dict[str, object]]:
+        write = f"echo {_NAME}{number} > /out/result; sleep 0.{self.chance.randrange(10)}"
+        shell = self.service.executor
+        if kind == "fails":
+            return [shell("sh", "-c", f"{write}; exit 3")]
+        if kind == "fails in part":
+            return [shell("false", ignore_error=True), shell("sh", "-c", write)]
+        if kind == "is cancelled":
+            return [shell("sleep", "600")]
+        return [shell("sh", "-c", write)]
+
+    def _output(self, number: int) -> Path:
+        return self.service.files / f"{number}"
+
+
+def until_next_end(moment: float, tasks: list[TesTask]) -> float | None:
+    """Seconds from a moment (since the epoch) to the next end of a task; None: there was none."""
+    ends = (
+        datetime.fromisoformat(log.end_time).timestamp()
+        for task in tasks
+        for log in (task.logs or [])[-1:]
+        if log.end_time
+    )
+    return min((end - moment for end in ends if end > moment), default=None)

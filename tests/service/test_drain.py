@@ -1,0 +1,112 @@
+"""A service that is stopped, or a node that is drained, while tasks run."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from raytes.client import RequestRefused
+from raytes.models import TesState
+from tests.service.running import Service
+
+NewService = Callable[..., Service]
+
+WAIT = "echo up; until [ -e /files/go ]; do sleep 0.1; done; echo done"
+
+
+def submit_waiting(service: Service) -> str:
+    """A task that waits for a file, and was seen to run."""
+    files = {"url": f"file://{service.files}", "path": "/files", "type": "DIRECTORY"}
+    task_id = service.submit("sh", "-c", WAIT, inputs=[files])
+    service.await_stdout(task_id, "up")
+    return task_id
+
+
+def start(new_service: NewService, **environment: str) -> Service:
+    # No retries: what is given back must not need one.
+    one_cpu = {"RAYTES_DEFAULT_CPU_CORES": "2", "RAYTES_MAX_RETRIES": "0"}
+    return new_service(RAYTES_NETWORK="none", **one_cpu, **environment).start(
+        stderr=subprocess.PIPE
+    )
+
+
+def begin_to_stop(service: Service) -> None:
+    """Send SIGTERM, and wait until the service has it in hand."""
+    assert service.process is not None
+    assert service.process.stderr is not None
+    service.process.send_signal(signal.SIGTERM)
+    next(line for line in service.process.stderr if line.startswith("stopping"))
+
+
+def test_running_tasks_are_given_time_to_end_and_no_task_is_begun(new_service: NewService) -> None:
+    service = start(new_service, RAYTES_DRAIN_TIMEOUT="100")
+    running = submit_waiting(service)
+    queued = service.submit("true")
+    begin_to_stop(service)
+    late = service.submit("true")
+    (service.files / "go").touch()
+    assert service.process is not None
+    assert service.process.wait(timeout=60) == 0
+    assert service.containers() == []
+    service.start()
+    task = service.finish(running)
+    assert (task.state, len(task.logs or [])) == (TesState.COMPLETE, 1)
+    for task_id in (queued, late):
+        task = service.finish(task_id)
+        assert (task.state, len(task.logs or [])) == (TesState.COMPLETE, 1)
+
+
+def test_a_second_signal_ends_the_patience_and_the_task_is_run_again(
+    new_service: NewService,
+) -> None:
+    service = start(new_service, RAYTES_DRAIN_TIMEOUT="1000")
+    running = submit_waiting(service)
+    begin_to_stop(service)
+    assert service.stop(signal.SIGINT) == 0
+    assert service.containers() == []
+    (service.files / "go").touch()
+    service.start()
+    task = service.finish(running)
+    assert (task.state, len(task.logs or [])) == (TesState.COMPLETE, 2)
+
+
+def test_a_drained_node_gets_no_task_until_it_may_again(new_service: NewService) -> None:
+    service = start(new_service)
+    running = submit_waiting(service)
+    [node] = service.client.health()["nodes"]
+    drained = service.client.drain_node(node["name"], timeout=100)
+    assert drained["closed"] == "it is being drained"
+    queued = service.submit("true")
+    told = service.await_system_log(queued, "it is being drained")
+    assert told.state is TesState.QUEUED
+    (service.files / "go").touch()
+    assert service.finish(running).state is TesState.COMPLETE
+    assert service.client.state(queued) is TesState.QUEUED
+    command = [sys.executable, "-m", "raytes", "drain", "--off", node["id"][:8]]
+    shown = subprocess.run(
+        [*command, "--server", service.url], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout == f"{node['name']} gets tasks again\n"
+    assert service.finish(queued).state is TesState.COMPLETE
+
+
+def test_a_task_that_outlasts_the_patience_on_a_drained_node_is_run_again(
+    new_service: NewService,
+) -> None:
+    service = start(new_service)
+    running = submit_waiting(service)
+    [node] = service.client.health()["nodes"]
+    service.client.drain_node(node["id"], timeout=0.5)
+    service.await_state(running, TesState.QUEUED)
+    (service.files / "go").touch()
+    service.client.undrain_node(node["id"])
+    task = service.finish(running)
+    assert (task.state, len(task.logs or [])) == (TesState.COMPLETE, 2)
+
+
+def test_draining_a_node_that_is_not_there_says_which_there_are(service: Service) -> None:
+    [node] = service.client.health()["nodes"]
+    with pytest.raises(RequestRefused, match=node["id"]):
+        service.client.drain_node("nowhere")
