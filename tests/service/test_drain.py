@@ -3,7 +3,8 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -16,12 +17,21 @@ NewService = Callable[..., Service]
 WAIT = "echo up; until [ -e /files/go ]; do sleep 0.1; done; echo done"
 
 
-def submit_waiting(service: Service) -> str:
+def submit_waiting(service: Service, **fields: Any) -> str:
     """A task that waits for a file, and was seen to run."""
     files = {"url": f"file://{service.files}", "path": "/files", "type": "DIRECTORY"}
-    task_id = service.submit("sh", "-c", WAIT, inputs=[files])
+    task_id = service.submit("sh", "-c", WAIT, inputs=[files], **fields)
     service.await_stdout(task_id, "up")
     return task_id
+
+
+@pytest.fixture
+def node(service: Service) -> Iterator[dict[str, Any]]:
+    """The one node of the service that tests share, open again after the test."""
+    [node] = service.client.health()["nodes"]
+    yield node
+    service.client.undrain_node(node["id"])
+    (service.files / "go").unlink(missing_ok=True)
 
 
 def start(new_service: NewService, **environment: str) -> Service:
@@ -58,6 +68,7 @@ def test_running_tasks_are_given_time_to_end_and_no_task_is_begun(new_service: N
         assert (task.state, len(task.logs or [])) == (TesState.COMPLETE, 1)
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_the_patience_and_the_task_is_run_again(
     new_service: NewService,
 ) -> None:
@@ -72,10 +83,10 @@ def test_a_second_signal_ends_the_patience_and_the_task_is_run_again(
     assert (task.state, len(task.logs or [])) == (TesState.COMPLETE, 2)
 
 
-def test_a_drained_node_gets_no_task_until_it_may_again(new_service: NewService) -> None:
-    service = start(new_service)
+def test_a_drained_node_gets_no_task_until_it_may_again(
+    service: Service, node: dict[str, Any]
+) -> None:
     running = submit_waiting(service)
-    [node] = service.client.health()["nodes"]
     drained = service.client.drain_node(node["name"], timeout=100)
     assert drained["closed"] == "it is being drained"
     queued = service.submit("true")
@@ -93,11 +104,10 @@ def test_a_drained_node_gets_no_task_until_it_may_again(new_service: NewService)
 
 
 def test_a_task_that_outlasts_the_patience_on_a_drained_node_is_run_again(
-    new_service: NewService,
+    service: Service, node: dict[str, Any]
 ) -> None:
-    service = start(new_service)
-    running = submit_waiting(service)
-    [node] = service.client.health()["nodes"]
+    # No retries: what is given back must not need one.
+    running = submit_waiting(service, resources={"backend_parameters": {"max_retries": "0"}})
     service.client.drain_node(node["id"], timeout=0.5)
     service.await_state(running, TesState.QUEUED)
     (service.files / "go").touch()
@@ -106,7 +116,8 @@ def test_a_task_that_outlasts_the_patience_on_a_drained_node_is_run_again(
     assert (task.state, len(task.logs or [])) == (TesState.COMPLETE, 2)
 
 
-def test_draining_a_node_that_is_not_there_says_which_there_are(service: Service) -> None:
-    [node] = service.client.health()["nodes"]
+def test_draining_a_node_that_is_not_there_says_which_there_are(
+    service: Service, node: dict[str, Any]
+) -> None:
     with pytest.raises(RequestRefused, match=node["id"]):
         service.client.drain_node("nowhere")

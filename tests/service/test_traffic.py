@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -14,11 +14,6 @@ from raytes.models import TesState, TesTask
 from tests.service.running import Service
 
 EXECUTORS = 12
-
-
-@pytest.fixture
-def alone(new_service: Callable[..., Service]) -> Service:
-    return new_service(RAYTES_NETWORK="none").start()
 
 
 def submit(service: Service) -> str:
@@ -35,24 +30,24 @@ def check_nothing_is_missing_or_doubled(task: TesTask) -> None:
     assert [one.exit_code for one in attempt.logs] == [0] * EXECUTORS
 
 
-def test_what_is_said_while_the_store_is_frozen_arrives_when_it_goes_on(alone: Service) -> None:
-    task_id = submit(alone)
-    alone.await_state(task_id, TesState.RUNNING)
-    store = alone.store()
+def test_what_is_said_while_the_store_is_frozen_arrives_when_it_goes_on(service: Service) -> None:
+    task_id = submit(service)
+    service.await_state(task_id, TesState.RUNNING)
+    store = service.store()
     assert store is not None
     os.kill(store, signal.SIGSTOP)
     # Until the runner has come to the task's end, which nobody can be told of meanwhile.
     time.sleep(EXECUTORS * 0.7)
     os.kill(store, signal.SIGCONT)
-    check_nothing_is_missing_or_doubled(alone.finish(task_id))
+    check_nothing_is_missing_or_doubled(service.finish(task_id))
 
 
-def test_what_is_said_while_the_store_dies_again_and_again_is_kept_once(alone: Service) -> None:
-    task_id = submit(alone)
-    alone.await_state(task_id, TesState.RUNNING)
+def test_what_is_said_while_the_store_dies_again_and_again_is_kept_once(service: Service) -> None:
+    task_id = submit(service)
+    service.await_state(task_id, TesState.RUNNING)
     for _ in range(3):
-        alone.kill_store()
-    check_nothing_is_missing_or_doubled(alone.finish(task_id))
+        service.kill_store()
+    check_nothing_is_missing_or_doubled(service.finish(task_id))
 
 
 @contextmanager
@@ -78,13 +73,13 @@ def cut(*processes: int) -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can cut connections")
 def test_an_attempt_goes_on_while_its_runner_and_the_store_can_not_reach_each_other(
-    alone: Service,
+    service: Service,
 ) -> None:
-    task_id = submit(alone)
-    alone.await_state(task_id, TesState.RUNNING)
+    task_id = submit(service)
+    service.await_state(task_id, TesState.RUNNING)
     ends = [
-        pid for pid, line in alone.processes() if line.startswith(("ray::Store", "ray::Runner"))
+        pid for pid, line in service.processes() if line.startswith(("ray::Store", "ray::Runner"))
     ]
     with cut(*ends):
         time.sleep(30)
-    check_nothing_is_missing_or_doubled(alone.finish(task_id))
+    check_nothing_is_missing_or_doubled(service.finish(task_id))
