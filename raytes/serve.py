@@ -81,11 +81,12 @@ def _drain(store: Any, timeout: float, told: int) -> None:
     patience = f": running tasks have {timeout:g} seconds, or until the next signal"
     print(f"stopping{patience if timeout else ''}", file=sys.stderr, flush=True)
     drained = store.drain.remote()
-    with contextlib.suppress(ray.exceptions.RayError):
-        while not ray.wait([drained], timeout=_DRAINED_EVERY_S)[0]:
-            if select.select([told], [], [], 0)[0]:
-                os.read(told, 1)
-                store.hurry.remote()
+    deadline = time.monotonic() + timeout + _STOP_WITHIN_S
+    while time.monotonic() < deadline and not ray.wait([drained], timeout=_DRAINED_EVERY_S)[0]:
+        if select.select([told], [], [], 0)[0]:
+            os.read(told, 1)
+            store.hurry.remote()
+            deadline = min(deadline, time.monotonic() + _STOP_WITHIN_S)
 
 
 def _shortcomings(store: Any) -> Iterator[str]:

@@ -77,10 +77,12 @@ def run(service: Service, kills: Mapping[str, Kill], say: Say) -> None:
     for what in kills:
         waits = [until_next_end(moment, tasks) for name, moment in killed if name == what]
         known = [wait for wait in waits if wait is not None]
-        words = f"next end after {statistics.median(known):.1f} s, at most {max(known):.1f} s"
-        say(f"  {what}: killed {len(waits)} times, {words if known else 'and nothing came after'}")
-    if missed:
-        say(f"  not there to be killed: {', '.join(missed)}")
+        words = f"  {what}: killed {len(waits)} times"
+        if absent := missed.count(what):
+            words += f", not there {absent} times"
+        if known:
+            words += f"; next end after {statistics.median(known):.1f} s, at most {max(known):.1f}"
+        say(words)
 
 
 def ends(tasks: list[TesTask]) -> str:
