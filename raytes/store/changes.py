@@ -9,8 +9,18 @@ nothing and returns so.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, literal_column, select, update
+from sqlalchemy import (
+    Connection,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 
 from raytes.attempt import Assignment, Receipt, Update
 from raytes.config import Settings
@@ -29,7 +39,7 @@ from raytes.store.schema import (
     tails,
     tasks,
 )
-from raytes.store.upsert import InsertNew, upsert
+from raytes.store.upsert import InsertNew, Put
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,22 +164,25 @@ def _beyond(connection: Connection, new: Sequence[NewTask], room: int) -> frozen
 
 def assign(connection: Connection, task_id: str, runner: str) -> Assignment | None:
     """Begin the next attempt at a queued task; None if it isn't queued any more."""
-    attempt = _attempt_of(connection, task_id) + 1
+    row = connection.execute(_CREATED, {"task": task_id}).one_or_none()
+    if row is None:
+        return None
+    attempt = row.attempt + 1
     moved = connection.execute(
         _BEGIN, {"task": task_id, "attempt": attempt, "runner": runner}
     ).rowcount
     if not moved:
         return None
     _open_log(connection, task_id, attempt)
-    waited = _seconds_since(_queued_at(connection, task_id, attempt))
-    return replace(assignment(connection, task_id, attempt), queue_seconds=waited)
+    queued_at = _end_of(connection, task_id, row.attempt) or row.created
+    begun = assignment(connection, task_id, attempt)
+    return replace(begun, queue_seconds=_seconds_since(queued_at))
 
 
 def assignment(connection: Connection, task_id: str, attempt: int) -> Assignment:
     """What a runner has to know for an attempt."""
-    return Assignment(
-        task_id, attempt, load(connection, task_id), receipts=_receipts_of(connection, task_id)
-    )
+    earlier = _receipts_of(connection, task_id) if attempt > 1 else ()
+    return Assignment(task_id, attempt, load(connection, task_id), receipts=earlier)
 
 
 def load(connection: Connection, task_id: str) -> TesTask:
@@ -198,23 +211,7 @@ def authorize(
 
 def record(connection: Connection, news: Update) -> bool:
     """Apply what a runner says of the attempt that it is at; whether it was news."""
-    row = connection.execute(_CURRENT, {"task": news.task_id}).one_or_none()
-    if (
-        row is None
-        or row.attempt != news.attempt
-        or TesState(row.state) in FINAL | {TesState.QUEUED}
-    ):
-        return False
-    missed = _missed_lines(connection, news)
-    fresh = connection.execute(
-        _NEXT_SEQ, {"task": news.task_id, "of_number": news.attempt, "newest": news.seq}
-    ).rowcount
-    if not fresh:
-        return False
-    _write(connection, news, [*missed, *news.system_logs])
-    if news.state is not None and news.state not in FINAL | {TesState.QUEUED}:
-        _move(connection, news.task_id, news.attempt, news.state)
-    return True
+    return _recorded(connection, news) is not None
 
 
 def end(connection: Connection, last: Update, settings: Settings) -> Ended | None:
@@ -325,11 +322,7 @@ def note(connection: Connection, task_id: str, line: str) -> None:
 
 def remember(connection: Connection, facts: Mapping[str, str]) -> None:
     """Keep facts about the service itself, in place of older ones."""
-    for key, value in facts.items():
-        statement = upsert(connection, service).values(key=key, value=value)
-        connection.execute(
-            statement.on_conflict_do_update(index_elements=["key"], set_={"value": value})
-        )
+    connection.execute(Put(service), [{"key": key, "value": value} for key, value in facts.items()])
 
 
 def recall(connection: Connection) -> dict[str, str]:
@@ -375,6 +368,7 @@ _NEW_TASK = InsertNew(tasks).execution_options(preserve_rowcount=True)
 _NEW_DOCUMENT = InsertNew(documents)
 _NEW_TAG = InsertNew(tags)
 _NEW_ATTEMPT = InsertNew(attempts)
+_TAILS = Put(tails)
 
 _CURRENT = select(
     tasks.c.state,
@@ -449,6 +443,8 @@ _NEXT_SEQ = (
     .values(seq=bindparam("newest"))
 )
 
+_NEXT_LOG = _NEXT_SEQ.values(log=bindparam("text"))
+
 _LOG = (
     update(attempts)
     .where(attempts.c.task_id == bindparam("task"), attempts.c.number == bindparam("of_number"))
@@ -459,7 +455,7 @@ _RECORDED = select(attempts.c.seq, attempts.c.log).where(
     attempts.c.task_id == bindparam("task"), attempts.c.number == bindparam("of_number")
 )
 
-_CREATED = select(tasks.c.created).where(tasks.c.id == bindparam("task"))
+_CREATED = select(tasks.c.created, tasks.c.attempt).where(tasks.c.id == bindparam("task"))
 
 _RECEIPTS = select(receipts.c.url, receipts.c.token).where(receipts.c.task_id == bindparam("task"))
 
@@ -473,13 +469,34 @@ _LAST_LINE = select(func.coalesce(func.max(system_logs.c.n), 0)).where(
 
 _AT_WORK = WITH_RUNNER - {TesState.CANCELING}
 
+_WITHOUT_RUNNER = FINAL | {TesState.QUEUED}
+
 _NO_LOG = log_json(TesTaskLog(logs=[], outputs=[]))
 
 
-def _conclude(connection: Connection, last: Update, settings: Settings) -> Ended | None:
-    if not record(connection, last):
+def _recorded(connection: Connection, news: Update) -> Any:
+    """The task's row as it was before an update which was news; None if it was none."""
+    row = connection.execute(_CURRENT, {"task": news.task_id}).one_or_none()
+    if row is None or row.attempt != news.attempt or TesState(row.state) in _WITHOUT_RUNNER:
         return None
-    row = connection.execute(_CURRENT, {"task": last.task_id}).one()
+    missed = _missed_lines(connection, news)
+    attempt = {"task": news.task_id, "of_number": news.attempt, "newest": news.seq}
+    if news.log is None:
+        fresh = connection.execute(_NEXT_SEQ, attempt).rowcount
+    else:
+        fresh = connection.execute(_NEXT_LOG, {**attempt, "text": log_json(news.log)}).rowcount
+    if not fresh:
+        return None
+    _write(connection, news, [*missed, *news.system_logs])
+    if news.state is not None and news.state not in _WITHOUT_RUNNER:
+        _move(connection, news.task_id, news.attempt, news.state)
+    return row
+
+
+def _conclude(connection: Connection, last: Update, settings: Settings) -> Ended | None:
+    row = _recorded(connection, last)
+    if row is None:
+        return None
     retries, after = row.retries, last.state or TesState.SYSTEM_ERROR
     if row.state == TesState.CANCELING.value:
         after = TesState.CANCELED
@@ -491,7 +508,8 @@ def _conclude(connection: Connection, last: Update, settings: Settings) -> Ended
         if retries < choices_of(asked, settings).max_retries:
             after, retries = TesState.QUEUED, retries + 1
     _move(connection, last.task_id, last.attempt, after)
-    connection.execute(_RETRIES, {"task": last.task_id, "used": retries})
+    if retries != row.retries:
+        connection.execute(_RETRIES, {"task": last.task_id, "used": retries})
     return Ended(last.task_id, after, Pool(row.owner, row.shape), retries)
 
 
@@ -518,14 +536,12 @@ def _receipts_of(connection: Connection, task_id: str) -> tuple[Receipt, ...]:
     return tuple(Receipt(row.url, row.token) for row in found)
 
 
-def _queued_at(connection: Connection, task_id: str, attempt: int) -> str:
-    """When a task that is about to begin an attempt was put into the queue."""
-    previous = {"task": task_id, "of_number": attempt - 1}
-    if attempt > 1 and (row := connection.execute(_RECORDED, previous).one_or_none()):
-        ended = TesTaskLog.model_validate_json(row.log).end_time
-        if ended:
-            return ended
-    return str(connection.execute(_CREATED, {"task": task_id}).scalar_one())
+def _end_of(connection: Connection, task_id: str, attempt: int) -> str | None:
+    """When an attempt ended; None if there is none of that number or it hasn't said so."""
+    if attempt == 0:
+        return None
+    row = connection.execute(_RECORDED, {"task": task_id, "of_number": attempt}).one_or_none()
+    return row and TesTaskLog.model_validate_json(row.log).end_time
 
 
 def _seconds_since(moment: str) -> float:
@@ -551,15 +567,13 @@ def _missed_lines(connection: Connection, news: Update) -> list[str]:
 
 def _write(connection: Connection, news: Update, lines: Sequence[str]) -> None:
     key = {"task_id": news.task_id, "attempt": news.attempt}
-    if news.log is not None:
+    if news.tails:
         connection.execute(
-            _LOG, {"task": news.task_id, "of_number": news.attempt, "text": log_json(news.log)}
-        )
-    for index, tail in news.tails.items():
-        streams = {"stdout": tail.stdout, "stderr": tail.stderr}
-        statement = upsert(connection, tails).values(**key, executor=index, **streams)
-        connection.execute(
-            statement.on_conflict_do_update(index_elements=tails.primary_key, set_=streams)
+            _TAILS,
+            [
+                {**key, "executor": index, "stdout": tail.stdout, "stderr": tail.stderr}
+                for index, tail in news.tails.items()
+            ],
         )
     if lines:
         _append_lines(connection, news.task_id, news.attempt, lines)

@@ -1,13 +1,10 @@
 """INSERT with ON CONFLICT: both databases have the same, and SQLAlchemy one for each."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sqlalchemy import Connection, Insert, Table
+from sqlalchemy import Insert
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
-
-if TYPE_CHECKING:
-    from sqlalchemy.dialects.sqlite import Insert as Upsert
 
 
 class InsertNew(Insert):
@@ -16,18 +13,28 @@ class InsertNew(Insert):
     inherit_cache = True
 
 
+class Put(Insert):
+    """An INSERT that takes the place of rows which are there already."""
+
+    inherit_cache = True
+
+
 @compiles(InsertNew)
-def _compile(statement: InsertNew, compiler: SQLCompiler, **options: Any) -> str:
+def _insert_new(statement: InsertNew, compiler: SQLCompiler, **options: Any) -> str:
+    return f"{_insert(statement, compiler, options)} ON CONFLICT DO NOTHING"
+
+
+@compiles(Put)
+def _put(statement: Put, compiler: SQLCompiler, **options: Any) -> str:
+    quoted = compiler.preparer.quote
+    key = [quoted(column.name) for column in statement.table.columns if column.primary_key]
+    values = [quoted(column.name) for column in statement.table.columns if not column.primary_key]
+    return (
+        f"{_insert(statement, compiler, options)} ON CONFLICT ({', '.join(key)}) "
+        f"DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in values)}"
+    )
+
+
+def _insert(statement: Insert, compiler: SQLCompiler, options: dict[str, Any]) -> str:
     text: str = compiler.visit_insert(statement, **options)  # type: ignore[no-untyped-call]
-    return f"{text} ON CONFLICT DO NOTHING"
-
-
-def upsert(connection: Connection, table: Table) -> "Upsert":
-    """An INSERT into a table that can be told what to do `on_conflict`."""
-    if connection.dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert
-
-        return insert(table)  # type: ignore[return-value]
-    from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-
-    return sqlite_insert(table)
+    return text
