@@ -17,7 +17,7 @@ def during(bench: Bench, accident: Callable[[dict[str, Any]], None]) -> Attempt:
     """Run a task that would take long, with an accident as soon as its container writes."""
 
     def said(update: Update) -> None:
-        if update.state is None and any(tails.stdout for tails in update.tails.values()):
+        if any(tails.stdout for tails in update.tails.values()):
             accident(bench.containers()[0])
 
     return bench.run({"executors": [bench.executor("echo up; sleep 600")]}, said=said)
