@@ -32,6 +32,7 @@ class Writer:
     def __init__(self, database: Database, engine: Engine) -> None:
         self._database = database
         self._engine = engine
+        self._trouble = ""  # why nothing can be written; told once, as it may be long
         self._queue: queue.SimpleQueue[tuple[Change[Any], Future[Any]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
@@ -97,12 +98,17 @@ class Writer:
                         _in_doubt(error)
                     transaction.rollback()
                     raise
-                return results
         except Exception as error:
             if (said := self._database.passing(error)) is None:
                 raise
-            logger.warning("the database can't be written: %s", said)
+            if said != self._trouble:
+                logger.warning("the database can't be written: %s", said)
+            self._trouble = said
             raise DatabaseUnavailable(f"the database can't be written: {said}") from error
+        if self._trouble:
+            logger.warning("the database can be written again")
+        self._trouble = ""
+        return results
 
 
 def _in_doubt(error: DBAPIError) -> None:
