@@ -6,6 +6,7 @@ which notices that a blob was replaced between two ranges.
 
 import mimetypes
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from azure.core import MatchConditions
 from azure.core.exceptions import (
     ClientAuthenticationError,
     HttpResponseError,
+    ResourceExistsError,
     ResourceModifiedError,
     ResourceNotFoundError,
     ServiceRequestError,
@@ -21,8 +23,9 @@ from azure.core.exceptions import (
 )
 from azure.storage.blob import ContentSettings
 
-from raytes.storage import faults
-from raytes.storage.faults import Fault, Missing
+from raytes.storage import conditional, faults
+from raytes.storage.conditional import write_over_seen
+from raytes.storage.faults import Fault, Missing, Replaced
 from raytes.storage.objects import Object, Outgoing, Staged, UnstagedWrites, check_size
 from raytes.storage.progress import Transfer
 from raytes.storage.retry import retrying
@@ -109,22 +112,32 @@ class AzureStore(UnstagedWrites):
         return await super().stage(file)
 
     async def _send(self, file: Outgoing) -> None:
-        await file.ask()
+        await write_over_seen(file, self.find, partial(self._put, file))
+
+    async def _put(self, file: Outgoing, seen: str | None) -> None:
         container, key = _split(file.path)
         kind = ContentSettings(content_type=mimetypes.guess_type(key)[0])
+        condition: dict[str, Any] = {"overwrite": seen != conditional.NOTHING}
+        if seen:
+            condition |= {"etag": seen, "match_condition": MatchConditions.IfNotModified}
 
         async def attempt() -> None:
             file.transfer.restart()
             with file.source.open("rb") as data:
                 await self._service.get_blob_client(container, key).upload_blob(
                     data,
-                    overwrite=True,
                     max_concurrency=_BLOCKS_AT_ONCE,
                     progress_hook=_hook(file.transfer),
                     content_settings=kind,
+                    **condition,
                 )
 
-        await retrying(attempt, _fault_of)
+        try:
+            await retrying(attempt, _fault_of)
+        except Missing:
+            if not seen:
+                raise
+            raise Replaced from None  # somebody has removed it
 
     async def mark(self, path: str) -> None:
         container, key = _split(path.rstrip("/"))
@@ -162,8 +175,8 @@ def _fault_of(error: Exception) -> Fault:
         case ResourceNotFoundError():
             missing = _code(error) == "ContainerNotFound"
             return Fault("its container doesn't exist") if missing else Missing()
-        case ResourceModifiedError():
-            return Fault("it was replaced while it was being read", elsewhere=True)
+        case ResourceModifiedError() | ResourceExistsError():
+            return Replaced()
         case ClientAuthenticationError():
             return Fault(f"access is denied ({_code(error) or error.reason})")
         case HttpResponseError() if error.status_code:

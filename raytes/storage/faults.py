@@ -35,6 +35,17 @@ class Missing(Fault):
         super().__init__("it doesn't exist")
 
 
+class Replaced(Fault):
+    """What is in the store isn't the version that was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__("it was replaced while it was being read", elsewhere=True)
+
+
+class Unconditional(Fault):
+    """The store doesn't know requests that depend on a version."""
+
+
 class Forbidden(Fault):
     """On the way, a request came to what the service may not touch."""
 

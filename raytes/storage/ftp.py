@@ -11,7 +11,7 @@ import secrets
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +89,9 @@ class FtpStore:
 
     async def tidy(self, aside: str) -> None:
         await self._do(lambda session: session.remove_if_empty(aside))
+
+    async def versions_below(self, path: str, most: int) -> Mapping[str, str]:
+        return {}
 
     async def mark(self, path: str) -> None:
         await self._do(lambda session: session.make_directories(path))

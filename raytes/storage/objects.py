@@ -35,6 +35,8 @@ class Outgoing:
     """Has a token kept with which `ObjectStore.revoke` takes back what is staged."""
     ask: Callable[[], Awaitable[None]]
     """Asks whether the file may still be stored, for a store that can't take it back."""
+    seen: str = ""
+    """The version of what was there when it was looked for; empty: nothing, or nobody looked."""
 
 
 class Staged(Protocol):
@@ -71,6 +73,10 @@ class ObjectStore(Protocol):
     async def tidy(self, aside: str) -> None:
         """Removes the directory in which files waited for their commit, if none waits now."""
 
+    async def versions_below(self, path: str, most: int) -> Mapping[str, str]:
+        """The versions of objects below a directory by their paths, of about so many at most;
+        of none if it makes no difference to what is written there."""
+
     async def mark(self, path: str) -> None:
         """Leaves a sign that the directory `path` exists though it may hold nothing."""
 
@@ -100,6 +106,9 @@ class UnstagedWrites:
     async def tidy(self, aside: str) -> None:
         """Nothing is there."""
 
+    async def versions_below(self, path: str, most: int) -> Mapping[str, str]:
+        return {}
+
     async def _send(self, file: Outgoing) -> None:
         raise NotImplementedError
 
@@ -112,7 +121,6 @@ class FsspecStore(UnstagedWrites):
     """
 
     get_options: Mapping[str, Any] = {}
-    put_options: Mapping[str, Any] = {}
 
     def __init__(self, filesystem: Any) -> None:
         self._filesystem = filesystem
@@ -145,17 +153,6 @@ class FsspecStore(UnstagedWrites):
                 found.path, str(destination), callback=Observer(transfer), **self.get_options
             )
             check_size(found, destination)
-
-        await retrying(attempt, self.fault_of)
-
-    async def _send(self, file: Outgoing) -> None:
-        await file.ask()
-
-        async def attempt() -> None:
-            file.transfer.restart()
-            await self._filesystem._put_file(
-                str(file.source), file.path, callback=Observer(file.transfer), **self.put_options
-            )
 
         await retrying(attempt, self.fault_of)
 

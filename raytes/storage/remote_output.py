@@ -3,7 +3,7 @@
 import asyncio
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from posixpath import dirname, join
@@ -22,6 +22,9 @@ from raytes.storage.remote import Remote
 from raytes.storage.urls import Location
 
 _FILES_AT_ONCE = 16
+
+_WORTH_A_LISTING = 8
+"""From so many files on, one look at what is there beforehand is cheaper than being refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class RemoteOutput:
         self._location = location
         self._authority = authority
         self._progress = progress
+        self._seen: Mapping[str, str] = {}
         self._asides: set[str] = set()
         self._directories: list[Entry] = []
         self._files: dict[str, _File] = {}  # by the entry's `relative`; those that wait
@@ -53,7 +57,7 @@ class RemoteOutput:
         """As `Output.stage`."""
         self._directories += [entry for entry in entries if entry.source is None]
         files = [entry for entry in entries if entry.source is not None]
-        run(in_parallel(files, self._stage, limit=_FILES_AT_ONCE), stop)
+        run(self._stage_all(files), stop)
 
     def commit(self, stop: threading.Event) -> list[Stored]:
         """As `Output.commit`."""
@@ -65,6 +69,15 @@ class RemoteOutput:
         """As `Output.discard`. What takes long goes on without being waited for."""
         if self._files or self._asides:
             finish(self._discard_all())
+
+    async def _stage_all(self, files: Sequence[Entry]) -> None:
+        if len(files) >= _WORTH_A_LISTING:
+            try:
+                store = await self._remote.store()
+                self._seen = await store.versions_below(self._location.path, 2 * len(files))
+            except (Fault, OSError) as error:
+                raise self._failed(self._location.url, error) from error
+        await in_parallel(files, self._stage, limit=_FILES_AT_ONCE)
 
     async def _stage(self, entry: Entry) -> None:
         assert entry.source is not None, "directories have no bytes"
@@ -85,7 +98,8 @@ class RemoteOutput:
             aside = join(directory, self._authority.aside)
             self._asides.add(aside)
             store = await self._remote.store()
-            file = Outgoing(entry.source, path, aside, transfer, announce, ask)
+            seen = self._seen.get(path, "")
+            file = Outgoing(entry.source, path, aside, transfer, announce, ask, seen)
             async with self._remote.slots.one():
                 staged = await store.stage(file)
         except (Fault, OSError, urls.InvalidURL) as error:

@@ -8,7 +8,7 @@ cancelled, and don't notice that an object was replaced between two ranges.
 import asyncio
 import mimetypes
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -27,8 +27,9 @@ from botocore.exceptions import (
 )
 from s3fs import S3FileSystem
 
-from raytes.storage import faults, ranges
-from raytes.storage.faults import Fault, Missing
+from raytes.storage import conditional, faults, ranges
+from raytes.storage.conditional import write_over_seen
+from raytes.storage.faults import Fault, Missing, Replaced, Unconditional
 from raytes.storage.objects import Object, Outgoing, Staged, Unsent
 from raytes.storage.parallel import in_parallel
 from raytes.storage.progress import Transfer
@@ -80,24 +81,10 @@ class S3Store:
         return Object(path, head["ContentLength"], head.get("ETag"))
 
     async def find_below(self, path: str) -> list[Object]:
-        bucket, key = _split(path)
-        prefix = key if not key or key.endswith("/") else f"{key}/"
-        found: list[Object] = []
-        page: dict[str, Any] = {"IsTruncated": True}
-        continued: dict[str, str] = {}
-        while page["IsTruncated"]:
-            try:
-                page = await self._call(
-                    "list_objects_v2", Bucket=bucket, Prefix=prefix, **continued
-                )
-            except Missing:
-                return []
-            found += [
-                Object(f"{bucket}/{item['Key']}", item["Size"], item.get("ETag"))
-                for item in page.get("Contents", ())
-            ]
-            continued = {"ContinuationToken": page.get("NextContinuationToken", "")}
-        return found
+        try:
+            return [found async for page in self._pages_below(path) for found in page]
+        except Missing:
+            return []
 
     async def get(self, found: Object, destination: Path, transfer: Transfer) -> None:
         open_range = partial(self._opened, found)
@@ -112,7 +99,8 @@ class S3Store:
         if content_type := mimetypes.guess_type(key)[0]:
             described["ContentType"] = content_type
         if size <= _PART:
-            return Unsent(lambda: self._put(file, size, described))
+            put = partial(self._put, file, size, described)
+            return Unsent(lambda: write_over_seen(file, self.find, put))
         return await self._begin_upload(file, size, described)
 
     async def revoke(self, path: str, token: str) -> None:
@@ -123,10 +111,32 @@ class S3Store:
     async def tidy(self, aside: str) -> None:
         """Nothing: an upload has no directory."""
 
+    async def versions_below(self, path: str, most: int) -> Mapping[str, str]:
+        found: dict[str, str] = {}
+        with suppress(Fault):  # who may write need not be allowed to look
+            async for page in self._pages_below(path):
+                found |= {one.path: one.version or "" for one in page}
+                if len(found) >= most:
+                    break
+        return found
+
     async def mark(self, path: str) -> None:
         bucket, key = _split(path)
         if key.rstrip("/"):
             await self._call("put_object", Bucket=bucket, Key=f"{key.rstrip('/')}/", Body=b"")
+
+    async def _pages_below(self, path: str) -> AsyncIterator[list[Object]]:
+        bucket, key = _split(path)
+        prefix = key if not key or key.endswith("/") else f"{key}/"
+        page: dict[str, Any] = {"IsTruncated": True}
+        continued: dict[str, str] = {}
+        while page["IsTruncated"]:
+            page = await self._call("list_objects_v2", Bucket=bucket, Prefix=prefix, **continued)
+            yield [
+                Object(f"{bucket}/{item['Key']}", item["Size"], item.get("ETag"))
+                for item in page.get("Contents", ())
+            ]
+            continued = {"ContinuationToken": page.get("NextContinuationToken", "")}
 
     @asynccontextmanager
     async def _opened(
@@ -142,10 +152,21 @@ class S3Store:
                 raise Fault("the store sent another range of bytes than it was asked for")
             yield _pieces(body)
 
-    async def _put(self, file: Outgoing, size: int, described: dict[str, str]) -> None:
-        await file.ask()
+    async def _put(
+        self, file: Outgoing, size: int, described: dict[str, str], seen: str | None
+    ) -> None:
+        match seen:
+            case None:
+                condition = {}
+            case conditional.NOTHING:
+                condition = {"IfNoneMatch": "*"}
+            case _:
+                condition = {"IfMatch": seen}
         with file.source.open("rb") as data:
-            await self._send("put_object", data.fileno(), range(size), described)
+            try:
+                await self._send("put_object", data.fileno(), range(size), described | condition)
+            except Missing:
+                raise Replaced from None  # somebody has removed it
         file.transfer.moved(size)
 
     async def _begin_upload(
@@ -283,7 +304,11 @@ def _refusal(response: dict[str, Any]) -> Fault:
         case "NoSuchBucket":
             return Fault("its bucket doesn't exist")
         case "PreconditionFailed" | "412":
-            return Fault("it was replaced while it was being read", elsewhere=True)
+            return Replaced()
+        case "NotImplemented" | "501":
+            return Unconditional("the store knows no conditional requests")
+        case "ConditionalRequestConflict":
+            return Fault(f"the store answered {code}", passing=True)
         case "SlowDown" | "RequestTimeout" | "InternalError" | "ServiceUnavailable":
             return Fault(f"the store answered {code}", passing=True)
         case _:

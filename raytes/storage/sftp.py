@@ -7,7 +7,7 @@ verify the server's key unless it is told to, and can't follow a link to a file.
 import asyncio
 import secrets
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,6 +130,9 @@ class SftpStore:
     async def tidy(self, aside: str) -> None:
         with suppress(Fault):
             await self._do(lambda client: client.rmdir(aside))
+
+    async def versions_below(self, path: str, most: int) -> Mapping[str, str]:
+        return {}
 
     async def mark(self, path: str) -> None:
         await self._do(lambda client: client.makedirs(path, exist_ok=True))
