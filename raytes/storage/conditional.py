@@ -8,7 +8,7 @@ version, asks for leave anew, and gets none. Whoever gets it writes over what it
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from raytes.storage.faults import Fault, Replaced, Unconditional
+from raytes.storage.faults import Fault, Replaced
 from raytes.storage.objects import Object, Outgoing
 
 _TURNS: Final = 20  # writers of the same object at the same moment, more or less
@@ -25,8 +25,8 @@ async def write_over_seen(
     """Have `write` store a file where `find` looks, once the attempt has leave.
 
     `write` is given the version that it may replace, or None: whatever is there. It raises
-    `Replaced` if there is another, `Unconditional` if the store can't be asked for that.
-    What is seen first is nothing, without looking: then a new object costs one request.
+    `Replaced` if there is another. What a store refuses for any other reason is tried without a
+    condition: not every server knows conditions, or says so in the same way.
 
     Raises:
         Canceled: the attempt has no leave any more.
@@ -38,7 +38,9 @@ async def write_over_seen(
             await write(seen)
         except Replaced:
             seen = await _version(file, find)
-        except Unconditional:
+        except Fault as fault:
+            if fault.passing or seen is None:
+                raise
             seen = None
         else:
             return

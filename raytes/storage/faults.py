@@ -42,10 +42,6 @@ class Replaced(Fault):
         super().__init__("it was replaced while it was being read", elsewhere=True)
 
 
-class Unconditional(Fault):
-    """The store doesn't know requests that depend on a version."""
-
-
 class Forbidden(Fault):
     """On the way, a request came to what the service may not touch."""
 

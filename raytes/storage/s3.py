@@ -29,7 +29,7 @@ from s3fs import S3FileSystem
 
 from raytes.storage import conditional, faults, ranges
 from raytes.storage.conditional import write_over_seen
-from raytes.storage.faults import Fault, Missing, Replaced, Unconditional
+from raytes.storage.faults import Fault, Missing, Replaced
 from raytes.storage.objects import Object, Outgoing, Staged, Unsent
 from raytes.storage.parallel import in_parallel
 from raytes.storage.progress import Transfer
@@ -303,10 +303,8 @@ def _refusal(response: dict[str, Any]) -> Fault:
             return Missing()
         case "NoSuchBucket":
             return Fault("its bucket doesn't exist")
-        case "PreconditionFailed" | "412":
+        case "PreconditionFailed" | "412" | "304":
             return Replaced()
-        case "NotImplemented" | "501":
-            return Unconditional("the store knows no conditional requests")
         case "ConditionalRequestConflict":
             return Fault(f"the store answered {code}", passing=True)
         case "SlowDown" | "RequestTimeout" | "InternalError" | "ServiceUnavailable":
