@@ -27,6 +27,7 @@ _METADATA = frozenset(
         "fd20:ce::254",  # Google
     )
 )
+_NAMES = frozenset({"localhost", "metadata.google.internal"})
 _THIS_NETWORK = IPv4Network("0.0.0.0/8")
 _EMBEDDING: tuple[IPv6Network, ...] = tuple(
     network
@@ -38,13 +39,17 @@ _EMBEDDING: tuple[IPv6Network, ...] = tuple(
 def refusal_of_host(host: str, allow: Iterable[str], deny: Iterable[str]) -> str | None:
     """Why a URL may not name `host`, as far as its name tells; None: it may."""
     host = host.lower().rstrip(".")
+    names = {host, _as_resolved(host)}
     allow = tuple(allow)
-    if _matches(host, deny) or (allow and not _matches(host, allow)):
+    if any(_matches(name, deny) or (allow and not _matches(name, allow)) for name in names):
         return f"the host {host} is not allowed here (the settings `allow_hosts`, `deny_hosts`)"
-    if host == "localhost" or host.endswith(".localhost"):
-        return _reserved(host)
-    address = _literal(host)
-    return None if address is None else refusal_of_address(address)
+    for name in names:
+        if name in _NAMES or name.endswith(".localhost"):
+            return _reserved(host)
+        address = _literal(name)
+        if address is not None and (refusal := refusal_of_address(address)):
+            return refusal
+    return None
 
 
 def refusal_of_address(address: str) -> str | None:
@@ -83,6 +88,14 @@ def _literal(host: str) -> str | None:
         return socket.inet_ntoa(socket.inet_aton(host))
     except (OSError, UnicodeEncodeError):
         return None
+
+
+def _as_resolved(host: str) -> str:
+    """`host` as it is looked up: full-width letters and the like are mapped to plain ones."""
+    try:
+        return host.encode("idna").decode().rstrip(".")
+    except UnicodeError:
+        return host
 
 
 def _innermost(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:

@@ -49,6 +49,10 @@ def test_other_addresses_may_be_connected_to(address: str) -> None:
         "2130706433",
         "0x7f000001",
         "0177.0.0.1",
+        "１２７.0.0.1",  # noqa: RUF001
+        "127。0。0。1",
+        "ｌｏｃａｌｈｏｓｔ",  # noqa: RUF001
+        "metadata.google.internal",
         "::1",
         "169.254.169.254",
     ],
@@ -74,3 +78,9 @@ def test_hosts_are_allowed_and_denied_by_patterns(host: str, allowed: bool) -> N
 
 def test_without_patterns_every_named_host_is_allowed() -> None:
     assert refusal_of_host("example.org", (), ()) is None
+
+
+@pytest.mark.parametrize("host", ["ｅｖｉｌ.example", "EVIL.example.", "evil。example"])  # noqa: RUF001
+def test_a_denied_host_is_known_in_every_spelling(host: str) -> None:
+    assert refusal_of_host(host, (), ["evil.example"])
+    assert refusal_of_host(host, ["*.lab.example"], ())
