@@ -338,6 +338,12 @@ class Settings(BaseSettings):
         """The directory on each node that holds remote inputs for further tasks."""
         return self.cache_dir or self.state_dir / "cache"
 
+    def on_this_node(self) -> "Settings":
+        """These settings with what the environment of this process says of the node's own: where
+        the node has its disks isn't the same on all.
+        """
+        return self.model_copy(update=_OfNode().model_dump(exclude_unset=True))
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -348,6 +354,23 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, _ConfigFile(settings_cls)
+
+
+class _OfNode(BaseSettings):
+    """What may be another on each node, in the environment that Ray is started in there."""
+
+    model_config = SettingsConfigDict(env_prefix="RAYTES_", extra="ignore")
+
+    podman_socket: Path | None = None
+    scratch_dir: Path | None = None
+    cache_dir: Path | None = None
+    cache_size_gb: float = Field(default=0, ge=0)
+    node_transfers: int = Field(default=1, ge=1)
+
+    @field_validator("scratch_dir", "cache_dir")
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return path if path is None else Path(os.path.abspath(path))
 
 
 class _ConfigFile(TomlConfigSettingsSource):

@@ -119,3 +119,14 @@ def test_a_local_root_in_the_file_can_be_writable_and_shared(tmp_path: Path) -> 
 def test_stores_are_tables_in_the_file(tmp_path: Path) -> None:
     file = toml(tmp_path, '[storage."s3://lab"]\nendpoint_url = "http://127.0.0.1:9000"\n')
     assert config.load(file).storage == {"s3://lab": {"endpoint_url": "http://127.0.0.1:9000"}}
+
+
+def test_a_node_may_have_places_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    service = Settings(state_dir=tmp_path, cache_size_gb=5, idle_timeout=3)
+    assert service.on_this_node() == service
+    monkeypatch.setenv("RAYTES_SCRATCH_DIR", "/fast/scratch")
+    monkeypatch.setenv("RAYTES_CACHE_SIZE_GB", "100")
+    monkeypatch.setenv("RAYTES_IDLE_TIMEOUT", "99")  # the service's, not a node's
+    node = service.on_this_node()
+    assert (node.scratch, node.cache) == (Path("/fast/scratch"), tmp_path / "cache")
+    assert (node.cache_size_gb, node.idle_timeout) == (100, 3)

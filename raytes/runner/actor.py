@@ -57,7 +57,7 @@ class Runner:
     def __init__(
         self, settings: Settings, instance: str, runner_id: str, store_name: str, shape: str
     ) -> None:
-        self._settings = settings
+        self._settings = settings = settings.on_this_node()
         self._runner_id = runner_id
         self._shape = shape
         self._store_name = store_name

@@ -38,6 +38,7 @@ def examine(settings: Settings, instance: str, version: str) -> Condition:
 
     Starts a Podman service if there is none, and lets go of it again.
     """
+    settings = settings.on_this_node()
     service = PodmanService(settings, instance)
     fault, shortcomings = _unwritable(settings.scratch), []
     try:

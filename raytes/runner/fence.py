@@ -33,4 +33,4 @@ def fence_off_all(given_up: Assignment, settings: Settings) -> None:
     """`fence_off_earlier` for a task that gets no further attempt; `given_up` names the one
     that it would get.
     """
-    fence_off_earlier(given_up, Storage(settings), threading.Event())
+    fence_off_earlier(given_up, Storage(settings.on_this_node()), threading.Event())

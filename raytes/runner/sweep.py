@@ -21,6 +21,7 @@ def sweep(settings: Settings, instance: str) -> list[str]:
     Raises:
         PodmanUnavailable: Podman doesn't answer.
     """
+    settings = settings.on_this_node()
     service = PodmanService(settings, instance)
     try:
         return sweep_with(service.engine(), settings, instance)

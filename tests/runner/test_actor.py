@@ -183,6 +183,17 @@ def test_what_the_cache_served_can_be_scraped_from_the_node(
     }
 
 
+def test_a_runner_uses_the_places_that_its_node_says(
+    store: Any, tmp_path: Path, podman_images: Images
+) -> None:
+    places = {"RAYTES_SCRATCH_DIR": str(tmp_path / "own")}
+    runner = start(tmp_path / "state", runtime_env={"env_vars": places})
+    assert ray.get(runner.run.remote(assignment(podman_images, "true"))).state is TesState.COMPLETE
+    ray.kill(runner)
+    assert list((tmp_path / "own").iterdir())
+    assert not (tmp_path / "state/scratch").exists()
+
+
 def until_counted(tag: str, samples: int) -> dict[tuple[str, str], float]:
     """The samples with a tag that Ray's agent exports, by name and `cache`, once they are all."""
     (node,) = ray.nodes()
