@@ -6,6 +6,7 @@ start; where they are gone all the same, they are None.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,49 +24,56 @@ class Usage:
 
 
 class Cgroup:
-    """The cgroup of a process, in version 1, 2 or hybrid."""
+    """The cgroup of a container, in version 1, 2 or hybrid."""
 
-    def __init__(self, pid: int, proc: Path = Path("/proc"), root: Path = _ROOT) -> None:
-        paths = _paths(proc / str(pid) / "cgroup")
-        unified = root / paths[""] if "" in paths else root
-        self._v2 = unified if "memory" not in paths else None
-        self._memory = root / "memory" / paths.get("memory", "")
-        self._cpu = root / "cpuacct" / paths.get("cpuacct", "")
+    def __init__(
+        self, container: str, pid: int, proc: Path = Path("/proc"), root: Path = _ROOT
+    ) -> None:
+        """`pid` is that of a process of the container, whose id is `container`."""
+        paths = {
+            controller: path
+            for controller, path in _paths(proc / str(pid) / "cgroup")
+            # Where Podman may not make one, the process stays in that of somebody else.
+            if container in path
+        }
+        self._memory = root / "memory" / paths["memory"] if "memory" in paths else None
+        self._cpu = root / "cpuacct" / paths["cpuacct"] if "cpuacct" in paths else None
+        self._v2 = root / paths[""] if "" in paths and self._memory is None else None
 
     def usage(self) -> Usage:
         """The counters now."""
         if self._v2 is not None:
-            microseconds = _counter(self._v2 / "cpu.stat", r"^usage_usec (\d+)")
+            microseconds = _counter(self._v2, "cpu.stat", r"^usage_usec (\d+)")
             return Usage(
-                memory_kills=_counter(self._v2 / "memory.events", r"^oom_kill (\d+)"),
-                peak_memory=_counter(self._v2 / "memory.peak", r"^(\d+)"),
+                memory_kills=_counter(self._v2, "memory.events", r"^oom_kill (\d+)"),
+                peak_memory=_counter(self._v2, "memory.peak", r"^(\d+)"),
                 cpu_seconds=None if microseconds is None else microseconds / 1e6,
             )
-        nanoseconds = _counter(self._cpu / "cpuacct.usage", r"^(\d+)")
+        nanoseconds = _counter(self._cpu, "cpuacct.usage", r"^(\d+)")
         return Usage(
-            memory_kills=_counter(self._memory / "memory.oom_control", r"^oom_kill (\d+)"),
-            peak_memory=_counter(self._memory / "memory.max_usage_in_bytes", r"^(\d+)"),
+            memory_kills=_counter(self._memory, "memory.oom_control", r"^oom_kill (\d+)"),
+            peak_memory=_counter(self._memory, "memory.max_usage_in_bytes", r"^(\d+)"),
             cpu_seconds=None if nanoseconds is None else nanoseconds / 1e9,
         )
 
 
-def _paths(file: Path) -> dict[str, str]:
-    """The cgroup of each controller, that of version 2 under the empty name."""
-    paths: dict[str, str] = {}
+def _paths(file: Path) -> Iterator[tuple[str, str]]:
+    """Each controller with its cgroup, that of version 2 under the empty name."""
     try:
         lines = file.read_text().splitlines()
     except OSError:
-        return paths
+        return
     for line in lines:
         _, controllers, path = line.split(":", 2)
         for controller in controllers.split(","):
-            paths[controller] = path.lstrip("/")
-    return paths
+            yield controller, path.lstrip("/")
 
 
-def _counter(file: Path, pattern: str) -> int | None:
+def _counter(group: Path | None, file: str, pattern: str) -> int | None:
+    if group is None:
+        return None
     try:
-        found = re.search(pattern, file.read_text(), re.MULTILINE)
+        found = re.search(pattern, (group / file).read_text(), re.MULTILINE)
     except OSError:
         return None
     return int(found[1]) if found else None

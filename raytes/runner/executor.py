@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import shlex
-import signal
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from raytes.errors import ContainerLost, ContainerRefused, PodmanUnavailable
 from raytes.models import TesExecutor
 from raytes.runner.cgroup import Cgroup, Usage
 from raytes.runner.control import Control
+from raytes.runner.lean_conmon import is_lean
 from raytes.runner.metadata_service import keep_away
 from raytes.runner.mounts import Bind
 from raytes.runner.podman import Attachment, ContainerState, Engine, has_ended
@@ -68,7 +68,7 @@ class Result:
     """How an executor has ended."""
 
     exit_code: int
-    out_of_memory: bool
+    memory_kill: bool  # whether the kernel has killed a process of it that needed too much
     seconds: float
 
 
@@ -98,6 +98,8 @@ class Execution:
         )
         self.layer: Path | None = None
         """On the node: what the container has written into its own filesystem, once it can."""
+        self.is_cleaned_up = False
+        """Whether Podman sets about cleaning the container up by itself when it has ended."""
         for warning in warnings:
             report.line(f"podman warns: {warning}")
 
@@ -117,9 +119,10 @@ class Execution:
                 return self._never_began(refusal)
             initialized = self._engine.inspect(self.container)
             self.layer = initialized.layer
+            self.is_cleaned_up = not is_lean(initialized.conmon_pid)
             if wrong := keep_away(initialized.pid, initialized.network):
                 self._report.line(f"a cloud's metadata service can't be kept away: {wrong}")
-            cgroup = Cgroup(initialized.pid)
+            cgroup = Cgroup(self.container, initialized.pid)
             with self._attached() as attachment, _watched(initialized.conmon_pid) as conmon:
                 self._engine.start(self.container)
                 index, began = self._began(), time.monotonic()
@@ -131,9 +134,8 @@ class Execution:
         self._report.executor_ended(index, state.exit_code)
         self._report.metadata(**_metadata(index, usage))
         self._control.check()
-        killed = state.exit_code == 128 + signal.SIGKILL
-        out_of_memory = killed and (bool(usage.memory_kills) or state.oom_killed)
-        return Result(state.exit_code, out_of_memory, time.monotonic() - began)
+        memory_kill = bool(usage.memory_kills) or state.oom_killed
+        return Result(state.exit_code, memory_kill, time.monotonic() - began)
 
     def _began(self) -> int:
         index = self._report.executor_started(self._stdout.tail, self._stderr.tail)
@@ -198,7 +200,7 @@ class Execution:
         program = shlex.quote(self._executor.command[0])
         self._stderr.write(f"{program} {what}: {refusal}\n".encode())
         self._report.executor_ended(index, exit_code)
-        return Result(exit_code, out_of_memory=False, seconds=0.0)
+        return Result(exit_code, memory_kill=False, seconds=0.0)
 
     def _kill(self) -> None:
         if self._sandbox.stop_grace == 0 or self._control.failure is not None:

@@ -93,9 +93,12 @@ class InImageOutputs:
                 file.seek(0)
                 self._engine.write_archive(container, "/", file)
 
-    def take(self, container: str) -> None:
-        """Take what is there of the outputs out of a container that has ended."""
-        if self._outputs:
+    def take(self, container: str, *, is_cleaned_up: bool) -> None:
+        """Take what is there of the outputs out of a container that has ended.
+
+        `is_cleaned_up`: Podman cleans the container up by itself.
+        """
+        if self._outputs and is_cleaned_up:
             self._await_cleanup(container)
         for path in self._paths(container):
             parent = self._scratch / "in-image"
@@ -107,7 +110,7 @@ class InImageOutputs:
                 self._kept[path] = target / posixpath.basename(path)
 
     def _await_cleanup(self, container: str) -> None:
-        # Until conmon's exit command has unmounted a container, an archive of it may come empty.
+        # While conmon's exit command unmounts a container, an archive of it may come empty.
         deadline = time.monotonic() + _CLEANUP_TIMEOUT
         while self._engine.inspect(container).status != "exited":
             if time.monotonic() > deadline:

@@ -42,3 +42,14 @@ def write_lean_conmon(script: Path) -> bool:
     except OSError:  # not writable, or mounted noexec
         return False
     return asked.returncode == 0
+
+
+def is_lean(conmon: int) -> bool:
+    """Whether a conmon, by its pid, runs nothing of Podman's at its container's end.
+
+    One that can't be seen is taken for an ordinary one.
+    """
+    try:
+        return b"--exit-command" not in Path(f"/proc/{conmon}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False

@@ -62,6 +62,7 @@ class Report:
 
     def line(self, message: str) -> None:
         """Add a line to the system log."""
+        message = " ".join(_text(message).splitlines())
         with self._lock:
             if len(self._lines) == _LINES_KEPT:
                 self._lines.popleft()
@@ -88,9 +89,13 @@ class Report:
 
     def output(self, index: int, kind: TesFileType, files: list[TesOutputFileLog]) -> None:
         """Tell what an output turned out to be, and what was stored of it."""
+        named = [
+            file.model_copy(update={"path": _text(file.path), "url": _text(file.url)})
+            for file in files
+        ]
         with self._lock:
             self._output_types[index] = kind
-            self._log.outputs = [*self._log.outputs, *files]
+            self._log.outputs = [*self._log.outputs, *named]
 
     def executor_started(self, stdout: Tail, stderr: Tail) -> int:
         """Tell that the next executor has started; returns its index."""
@@ -213,3 +218,8 @@ class Report:
                     self._lock.wait(left)
                 else:
                     self._send_now()
+
+
+def _text(words: str) -> str:
+    """What is said may have file names in it, and these need not be text."""
+    return words.encode(errors="replace").decode()

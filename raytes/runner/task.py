@@ -244,7 +244,7 @@ class _Attempt:
         try:
             in_image.put(execution.container)
             failure = self._outcome(number, execution)
-            in_image.take(execution.container)
+            in_image.take(execution.container, is_cleaned_up=execution.is_cleaned_up)
         finally:
             self._execution = None
             # By a service that has been started again, if it was this that failed.
@@ -267,20 +267,22 @@ class _Attempt:
             f"executor {number} ended with exit code {result.exit_code} "
             f"after {result.seconds:.1f} seconds"
         )
-        if result.exit_code == 0:
-            self._report.line(words)
-            return None
         if result.exit_code > _SIGNAL_BASE:
             words += _signal_words(result.exit_code - _SIGNAL_BASE)
-        if executor.ignore_error:
-            self._report.line(f"{words}, which is ignored (ignore_error)")
-            return None
-        if result.out_of_memory:
-            return ExecutorFailed(
-                f"{words}: it needed more memory than the {self._memory / GB:g} GB that the task "
-                "is allowed; ask for more with resources.ram_gb",
-                "out_of_memory",
+        if result.exit_code and executor.ignore_error:
+            words += ", which is ignored (ignore_error)"
+        if result.memory_kill:
+            words += (
+                f": a process of it was killed, because it needed more memory than the "
+                f"{self._memory / GB:g} GB that the task is allowed; ask for more with "
+                "resources.ram_gb"
             )
+        if result.exit_code == 0 or executor.ignore_error:
+            self._report.line(words)
+            return None
+        # With another exit code it was a process among others, whose end the program survived.
+        if result.memory_kill and result.exit_code == _SIGNAL_BASE + signal.SIGKILL:
+            return ExecutorFailed(words, "out_of_memory")
         return ExecutorFailed(words)
 
     def _stage_out(self, visible: Sequence[Bind], failure: RaytesError | None) -> None:

@@ -195,6 +195,21 @@ def test_outputs_may_lie_directly_under_the_root(bench: Bench) -> None:
     assert os.listdir(bench.files / "logs") == ["x.log"]
 
 
+def test_outputs_under_the_root_of_a_container_that_never_began_are_missing(bench: Bench) -> None:
+    attempt = bench.run(
+        {
+            "executors": [
+                {"image": bench.images.busybox, "command": ["nope"], "ignore_error": True},
+                bench.executor("echo x > /out.txt"),
+            ],
+            "outputs": [output(bench, "/out.txt", "out")],
+        }
+    )
+    assert attempt.state is TesState.COMPLETE, attempt.system_logs
+    assert attempt.exit_codes == [127, 0]
+    assert (bench.files / "out").read_text() == "x\n"
+
+
 def test_volumes_start_empty_may_be_nested_and_be_outputs(bench: Bench) -> None:
     attempt = bench.run(
         {
@@ -268,6 +283,21 @@ def test_links_inside_the_mounts_are_followed_and_links_out_of_them_are_not(
     assert (bench.files / "out/in").read_text() == "x\n"
     for name in ("host", "up", "loop", "dangling", "fifo"):
         assert f"/out/{name} is left out" in attempt.system_logs
+
+
+def test_files_whose_names_are_no_text_are_stored_and_named_as_well_as_can_be(
+    bench: Bench,
+) -> None:
+    attempt = bench.sh(
+        r"""cd /out; echo x > "$(printf 'a\377b')"; echo y > "$(printf 'c\nd')"; """
+        r"""ln -s / "$(printf 'e\377\nf')" """,
+        outputs=[output(bench, "/out", "out", type="DIRECTORY")],
+    )
+    assert attempt.state is TesState.COMPLETE, attempt.system_logs
+    assert stored(attempt) == [("/out/a?b", "2"), ("/out/c\nd", "2")]
+    assert os.listdir(os.fsencode(bench.files / "out")) == [b"a\xffb", b"c\nd"]
+    assert "/out/e? f is left out" in attempt.system_logs
+    assert attempt.log.to_json()
 
 
 def test_a_stdout_can_not_be_led_out_of_the_mounts(bench: Bench) -> None:
