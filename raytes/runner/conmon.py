@@ -33,13 +33,19 @@ def end_forgotten(engine: Engine) -> list[str]:
 
 
 def _conmons() -> Iterator[tuple[int, str, str]]:
-    """The pid, container and container's name of each conmon that a raytes has caused."""
+    """The pid, container and container's name of each conmon that a raytes has caused.
+
+    Only this user's: the containers of another user's Podman aren't known to this one.
+    """
+    ours = re.compile(rf"^Uid:\t{os.geteuid()}\t", re.MULTILINE)
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         with suppress(OSError, ValueError, IndexError):
             arguments = (entry / "cmdline").read_bytes().decode().split("\0")
             if Path(arguments[0]).name != "conmon":
+                continue
+            if not ours.search((entry / "status").read_text()):
                 continue
             container = arguments[arguments.index("-c") + 1]
             name = arguments[arguments.index("-n") + 1]

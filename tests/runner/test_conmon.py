@@ -1,30 +1,39 @@
 """conmon processes whose containers are gone."""
 
+import os
 import secrets
 import signal
 import subprocess
 import sys
 import uuid
 
+import pytest
+
 from raytes.runner.conmon import end_forgotten
 from raytes.runner.task import Node
 from tests.images import Images
 
 
-def start(name: str) -> "subprocess.Popen[bytes]":
+def start(name: str, program: bytes = b"print()") -> "subprocess.Popen[bytes]":
     """A process that looks like the conmon of a container which isn't there.
 
     It is a Python to which the container's id, all digits, is a program.
     """
     container = "".join(secrets.choice("123456789") for _ in range(64))
     arguments = ["conmon", "-i", "-c", container, "-n", name]
-    return subprocess.Popen(
+    process = subprocess.Popen(
         arguments,
         executable=sys.executable,
         stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(program + b"\n")
+    process.stdin.flush()
+    process.stdout.readline()
+    return process
 
 
 def test_a_conmon_whose_container_is_gone_is_ended(node: Node) -> None:
@@ -36,6 +45,15 @@ def test_a_conmon_whose_container_is_gone_is_ended(node: Node) -> None:
 
 def test_a_conmon_of_somebody_else_is_left_alone(node: Node) -> None:
     other = start("their-container")
+    end_forgotten(node.podman.engine())
+    assert other.poll() is None
+    other.communicate(timeout=10)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_conmon_of_another_user_s_raytes_is_left_alone(node: Node) -> None:
+    become = b"import os; os.setuid(65534); print()"
+    other = start(f"raytes-{uuid.uuid4().hex}", become)
     end_forgotten(node.podman.engine())
     assert other.poll() is None
     other.communicate(timeout=10)

@@ -18,6 +18,7 @@ _CAN_NOT = (
     "this node can't limit",
     "rootless containers have no network without /dev/net/tun",
     "only root can describe devices",
+    "only root can become somebody else",
 )
 
 
