@@ -19,11 +19,12 @@ a while, as long as another one could hold it.
 """
 
 import heapq
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
+from operator import itemgetter
 
 from raytes.dispatch.shape import Node, Shape, fits
 
@@ -219,20 +220,25 @@ class Lanes:
         released: set[str] = set()
         wake: list[str] = []
         unplaced: Counter[Shape] = Counter()  # asked for, or to be, though they don't fit now
-        for lane in self._by_age():
+        queued = _by_age(self._lanes.values())
+        leases = self._leases(queued)
+        for lane in queued:
+            if claim is not None and free.exhausted and not supply.idle:
+                break  # with thousands of shapes this is often, and nothing follows for the rest
             idle = supply.take_idle(len(lane), partial(self._can_do, lane))
             wake += idle
-            waiting, lease = len(lane) - len(idle), self._lease(lane)
-            counted: list[str] = []
-            while len(counted) < len(lane) and unplaced[lease] < self._max_pending:
+            waiting, lease = len(lane) - len(idle), leases[lane.shape]
+            placed, stuck = 0, list[str]()
+            while placed + len(stuck) < len(lane) and unplaced[lease] < self._max_pending:
                 runner = supply.take_pending(partial(self._could_do, lane))
                 if runner is None:
                     break
-                counted.append(runner.id)
                 if self._clock() - runner.asked < BOOT_S and free.reserve(runner.shape):
-                    waiting -= 1
+                    placed += 1
                 else:
+                    stuck.append(runner.id)
                     unplaced[lease] += 1
+            waiting -= placed
             while waiting > unplaced[lease] and free.reserve(lease):
                 request.append(lease)
                 waiting -= 1
@@ -245,7 +251,7 @@ class Lanes:
             could_be = could_be and waiting > len(lane.wary)
             if could_be and claim is not None:
                 # They would snatch what is claimed.
-                released.update(counted)
+                released.update(stuck)
                 continue
             # Demand that an autoscaler can see: more than one, never one for each task.
             demand = max(0, min(waiting, self._max_pending) - unplaced[lease])
@@ -279,6 +285,7 @@ class Lanes:
         for lane in list(self._lanes.values()):
             if not len(lane) or any(n.could_hold(lane.shape) for n in self._nodes.values()):
                 lane.hopeless_since = None
+                self._forget_if_empty(lane)
             elif lane.hopeless_since is None:
                 lane.hopeless_since = self._clock()
             elif self._clock() - lane.hopeless_since >= grace_s:
@@ -350,14 +357,18 @@ class Lanes:
             self._spared[shape] = bool(able) and all(node.spares(shape) for node in able)
         return self._spared[shape]
 
-    def _lease(self, lane: Lane) -> Shape:
-        """What to ask for on behalf of a lane: the largest that another lane wants too."""
-        wanted = [one.shape for one in self._lanes.values() if one.head() is not None]
-        return max(shape for shape in wanted if self._serves(shape, lane.shape))
+    def _leases(self, queued: list[Lane]) -> dict[Shape, Shape]:
+        """What to ask for on behalf of each lane: the largest that another one wants too."""
+        spared: defaultdict[tuple[object, ...], list[Shape]] = defaultdict(list)
+        for shape in sorted((lane.shape for lane in queued), reverse=True):
+            if self._is_spared(shape):
+                spared[shape.kind].append(shape)
+        return {lane.shape: _first_to_cover(lane.shape, spared[lane.shape.kind]) for lane in queued}
 
     def _lanes_for(self, runner: Runner) -> list[Lane]:
         """The lanes with queued tasks that a runner can do, that with the oldest one first."""
-        return [lane for lane in self._by_age() if self._could_do(lane, runner)]
+        able = (lane for lane in self._lanes.values() if self._could_do(lane, runner))
+        return _by_age(able)
 
     def _next_task(self, runner: Runner) -> str | None:
         for lane in self._lanes_for(runner):
@@ -406,11 +417,6 @@ class Lanes:
     def _forget_if_empty(self, lane: Lane) -> None:
         if not lane.runners and lane.head() is None:
             del self._lanes[lane.shape]
-
-    def _by_age(self) -> Iterator[Lane]:
-        """The lanes with queued tasks, that with the oldest one first."""
-        aged = [(head, lane) for lane in self._lanes.values() if (head := lane.head())]
-        yield from (lane for _, lane in sorted(aged, key=lambda pair: pair[0]))
 
     def _lay_claim(self, lane: Lane, lease: Shape, free: "_Free") -> Claim | None:
         """Claim a node for a lane, the same as before if it can be; None: nobody can help it,
@@ -464,18 +470,34 @@ class Lanes:
                 yield runner.id
 
 
+def _first_to_cover(wanted: Shape, shapes: list[Shape]) -> Shape:
+    """The first that covers a shape, of some that have less and less memory; else itself."""
+    for shape in shapes:
+        if shape.memory < wanted.memory:
+            break
+        if shape.covers(wanted):
+            return shape
+    return wanted
+
+
+def _by_age(lanes: Iterable[Lane]) -> list[Lane]:
+    """The lanes that have queued tasks, that with the oldest one first."""
+    aged = [(head, lane) for lane in lanes if (head := lane.head())]
+    return [lane for _, lane in sorted(aged, key=itemgetter(0))]
+
+
 class _Supply:
     """The runners that have no task, until a lane counts on them."""
 
     def __init__(self, runners: Iterable[Runner]) -> None:
         runners = list(runners)
-        self._idle = [runner for runner in runners if runner.idle_since is not None]
+        self.idle = [runner for runner in runners if runner.idle_since is not None]
         self._pending = [runner for runner in runners if runner.pending]
 
     def take_idle(self, most: int, able: Callable[[Runner], bool]) -> list[str]:
         """Count on up to so many idle ones; their ids."""
-        taken = list(islice(filter(able, self._idle), most))
-        self._idle = [runner for runner in self._idle if runner not in taken]
+        taken = list(islice(filter(able, self.idle), most))
+        self.idle = [runner for runner in self.idle if runner not in taken]
         return [runner.id for runner in taken]
 
     def take_pending(self, able: Callable[[Runner], bool]) -> Runner | None:
@@ -547,6 +569,11 @@ class _Free:
                 self._take(node_id, shape, 1)
                 return True
         return False
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether there is room for nothing, because each shape has a CPU at least."""
+        return all(left.cpus < 1 for left in self._left.values())
 
     def cpus(self, node_id: str) -> float:
         """How many CPUs of a node are free."""

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
 
@@ -31,13 +31,20 @@ class Shape:
     gpus: int = 0
     gpu_type: str = ""  # as Ray names it in the label; empty: any
 
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """All but the memory and the disk."""
+        return (
+            self.cpus, self.zones, self.on_demand, self.serving, self.gpus, self.gpu_type
+        )  # fmt: skip
+
     def covers(self, other: "Shape") -> bool:
         """Whether who has this much of a node has all that `other` asks for, and as many CPUs
         and GPUs."""
         return (
             self.memory >= other.memory
             and self.disk_gb >= other.disk_gb
-            and replace(self, memory=other.memory, disk_gb=other.disk_gb) == other
+            and self.kind == other.kind
         )
 
     @lru_cache(maxsize=1024)  # noqa: B019 (a million tasks have few shapes)

@@ -574,3 +574,48 @@ def test_who_waits_for_a_gpu_of_another_shape_holds_no_more_of_the_node_than_it_
     lanes.enqueue("c", SMALL)
     lanes.enqueue("d", SMALL)
     assert lanes.plan().request.count(SMALL) == 1  # the other free CPUs are claimed
+
+
+def test_while_a_claim_stands_what_fits_elsewhere_is_asked_for_once() -> None:
+    cluster = Cluster(4, 2)
+    lanes = cluster.lanes
+    lanes.set_nodes([cluster.nodes["node0"]])
+    cluster.free["node1"] = 0
+    cluster.add(SMALL, "a0", "a1", "a2", "a3")
+    cluster.settle()
+    cluster.add(Shape(cpus=4, memory=1), "b")
+    cluster.add(SMALL, *(f"c{n:03}" for n in range(100)))
+    cluster.settle()
+    lanes.set_nodes(cluster.nodes.values())
+    first = lanes.plan()
+    for number, shape in enumerate(first.request):
+        lanes.asked(f"new{number}", shape)
+    again = lanes.plan()
+    assert first.request == [SMALL, SMALL]
+    assert (again.request, again.release) == ([], [])
+
+
+def test_a_lane_whose_tasks_were_cancelled_is_forgotten() -> None:
+    cluster = Cluster(1)
+    for n in range(50):
+        cluster.add(Shape(cpus=2, memory=n), f"task{n}")
+        cluster.lanes.remove(f"task{n}", Shape(cpus=2, memory=n))
+    cluster.lanes.hopeless(0)
+    assert not cluster.lanes._lanes
+
+
+def test_a_plan_looks_at_each_of_many_shapes_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+
+    def covers(self: Shape, other: Shape) -> bool:
+        nonlocal looks
+        looks += 1
+        return original(self, other)
+
+    original = Shape.covers
+    monkeypatch.setattr(Shape, "covers", covers)
+    cluster = Cluster(2)
+    for n in range(400):
+        cluster.add(Shape(cpus=1, memory=500 + n), f"task{n:03}")
+    cluster.lanes.plan()
+    assert looks < 4 * 400
