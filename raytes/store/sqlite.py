@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
+from raytes.store.checkpoints import Checkpoints
 from raytes.store.database import Database
 
 _BUSY_TIMEOUT_S = 30
@@ -32,12 +33,19 @@ class SQLite(Database):
         return self._path.exists()
 
     def writing(self) -> Engine:
-        return self.beside()  # SQLite's own lock lets one transaction write at a time
+        # SQLite's own lock lets one transaction write at a time.
+        engine = self._writing("PRAGMA wal_autocheckpoint=0")
+        checkpoints = Checkpoints(self._path)
+        event.listen(engine, "engine_disposed", lambda _: checkpoints.stop())
+        return engine
 
     def beside(self) -> Engine:
+        return self._writing()
+
+    def _writing(self, *pragmas: str) -> Engine:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        pragmas = ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL")
-        return self._engine("BEGIN IMMEDIATE", pragmas)
+        durable = ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL")
+        return self._engine("BEGIN IMMEDIATE", (*durable, *pragmas))
 
     def reading(self) -> Engine:
         return self._engine("BEGIN", ("PRAGMA query_only=1",))
