@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 
 from raytes.config import Settings
 from raytes.errors import RaytesError
@@ -86,6 +85,8 @@ def joined_ray(settings: Settings) -> Iterator[None]:
 
 def serve_runs() -> bool:
     """Whether Ray Serve runs on the cluster already."""
+    from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
+
     try:
         ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
     except ValueError:

@@ -7,9 +7,11 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -155,6 +157,8 @@ def _ray(settings: Settings, directory: Path) -> contextlib.AbstractContextManag
     # Ray reads the environment when it is imported.
     from raytes.cluster import joined_ray, own_ray
 
+    # It takes a second, and so long nothing is done here while Ray starts.
+    threading.Thread(target=import_module, args=["raytes.api.deployment"], daemon=True).start()
     return joined_ray(settings) if joins() else own_ray(settings, directory)
 
 
