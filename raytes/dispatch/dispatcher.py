@@ -516,8 +516,13 @@ class Dispatcher:
         )
         for task_id in tasks:
             self._backlog.release(task_id)
-            refuse = partial(changes.refuse, task_id=task_id, reason="infeasible", line=line)
-            self._backlog.count -= await self._persist(refuse)
+        refusals = [
+            partial(changes.refuse, task_id=task_id, reason="infeasible", line=line)
+            for task_id in tasks
+        ]
+        # Together, so that they share transactions.
+        refused = await asyncio.gather(*(self._persist(refuse) for refuse in refusals))
+        self._backlog.count -= sum(refused)
         self._refill()
 
     async def _persist(self, change: Callable[[Connection], T]) -> T:
