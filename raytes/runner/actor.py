@@ -20,6 +20,7 @@ import ray
 from raytes.attempt import Assignment, Receipt, Update
 from raytes.config import Settings
 from raytes.errors import RaytesError
+from raytes.garbage import spare_what_is_there
 from raytes.runner.control import Control
 from raytes.runner.image_files import ImageFiles
 from raytes.runner.metrics import InputMetrics
@@ -79,6 +80,7 @@ class Runner:
         self._control = Control()
         self._canceled: deque[AttemptKey] = deque(maxlen=_KEPT)
         self._stopping = False
+        spare_what_is_there()
         threading.Thread(target=self._prepare_node, name="sweep", daemon=True).start()
 
     async def describe(self) -> RunnerInfo:

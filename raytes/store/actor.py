@@ -24,6 +24,7 @@ from raytes.config import Settings
 from raytes.dispatch.dispatcher import Dispatcher
 from raytes.dispatch.health import Health
 from raytes.dispatch.shape import Node
+from raytes.garbage import spare_what_is_there
 from raytes.models import TesState
 from raytes.moment import now
 from raytes.runner.actor import Runner
@@ -104,6 +105,7 @@ class Store:
         if kept:
             self._pruning = asyncio.create_task(self._prune(kept))
         await self._exchange.open()
+        spare_what_is_there()
 
     async def ready(self, patience_s: float) -> None:
         """Returns when the store has taken up what it found.

@@ -15,9 +15,11 @@ from sqlalchemy import (
     Connection,
     bindparam,
     delete,
+    false,
     func,
     insert,
     literal_column,
+    or_,
     select,
     update,
 )
@@ -421,7 +423,8 @@ _MOVES = {
     .where(
         tasks.c.id == bindparam("task"),
         tasks.c.attempt == bindparam("of_attempt"),
-        tasks.c.state.in_([before.value for before in predecessors(after)]),
+        # Not `in_`, which SQLAlchemy writes out anew each time it is executed.
+        or_(false(), *(tasks.c.state == before.value for before in sorted(predecessors(after)))),
     )
     .values(
         state=after.value,
