@@ -7,8 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from raytes.attempt import Update
 from raytes.models import TesState
+from raytes.runner.podman import Engine
 from raytes.runner.service import runtime_directory
 from tests.runner.conftest import Attempt, Bench
 
@@ -38,6 +41,23 @@ def test_a_container_that_is_removed_from_outside_was_killed_or_is_lost(bench: B
         (TesState.EXECUTOR_ERROR, "executor_error", False),
         (TesState.SYSTEM_ERROR, "container_lost", True),
     )
+
+
+@pytest.mark.parametrize("step", ["initialize", "start"])
+def test_a_container_that_is_removed_from_outside_before_it_runs_is_lost(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    original = getattr(Engine, step)
+
+    def remove_first(engine: Engine, container: str) -> None:
+        podman("rm", "--force", "--time=0", container)
+        original(engine, container)
+
+    monkeypatch.setattr(Engine, step, remove_first)
+    attempt = bench.sh("true")
+    assert attempt.state is TesState.SYSTEM_ERROR
+    assert attempt.failure_reason == "container_lost"
+    assert attempt.last.retry
 
 
 def test_a_task_whose_podman_service_dies_is_tried_again(bench: Bench) -> None:

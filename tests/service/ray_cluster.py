@@ -4,6 +4,7 @@ import os
 import secrets
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from raytes.surroundings import free_ports
@@ -46,10 +47,13 @@ class RayNode:
             found |= grown
         return list(found)
 
-    def signal(self, number: int) -> None:
-        """Send a signal to all of the node's processes, as if to the machine."""
-        for pid in self.family():
-            os.kill(pid, number)
+    def signal(self, number: int) -> list[int]:
+        """Send a signal to all of the node's processes, as if to the machine; which they are."""
+        family = self.family()
+        for pid in family:
+            with suppress(ProcessLookupError):  # what ends by itself meanwhile
+                os.kill(pid, number)
+        return family
 
     def stop(self) -> None:
         if self.process.poll() is None:
