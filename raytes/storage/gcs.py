@@ -1,28 +1,40 @@
-"""Google Cloud Storage."""
+"""Google Cloud Storage.
+
+gcsfs holds the session and the credentials; the transfers are our own, because its own ask for
+each object five times before they fetch it, don't notice that it was replaced between two
+ranges, and wait five minutes for a server that has stopped answering.
+"""
 
 import asyncio
 import json
 import mimetypes
 import secrets
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+import aiohttp
 
 # Not gcsfs.GCSFileSystem: that one first asks Google's gRPC endpoint for each bucket's kind,
 # which an emulator doesn't have.
 from gcsfs.core import GCSFileSystem, upload_chunk
-from gcsfs.retry import HttpError
+from gcsfs.retry import HttpError, validate_response
 from google.auth.exceptions import DefaultCredentialsError, TransportError
 
-from raytes.storage import faults
+from raytes.storage import faults, ranges
 from raytes.storage.conditional import write_over_seen
-from raytes.storage.faults import Fault, Replaced
-from raytes.storage.objects import FsspecStore, Outgoing
+from raytes.storage.faults import Fault, Missing, Replaced
+from raytes.storage.objects import Object, Outgoing, UnstagedWrites
+from raytes.storage.progress import Transfer
 from raytes.storage.retry import retrying
 
 _PART = 16 * 2**20
-"""Bytes of one part of a large object; four are in memory at once while it is fetched."""
+"""Bytes of one part of a large object that is stored."""
+
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
 
 _SMALL = 5 * 2**20
 """Bytes of the largest object that is sent in one request."""
@@ -30,18 +42,77 @@ _SMALL = 5 * 2**20
 _UPLOADS_AT_ONCE = 8  # each with one part in memory
 
 
-class GcsStore(FsspecStore):
+class GcsStore(UnstagedWrites):
     """Buckets of Google Cloud Storage, or of a server with its JSON API."""
 
-    get_options = {"chunk_size": _PART, "max_prefetch_size": 2 * _PART}  # noqa: RUF012
-
     def __init__(self, options: dict[str, Any]) -> None:
-        super().__init__(
-            GCSFileSystem(**options, use_listings_cache=False, skip_instance_cache=True)
+        session = {"timeout": _TIMEOUT} | options.get("session_kwargs", {})
+        self._filesystem = GCSFileSystem(
+            **(options | {"session_kwargs": session}),
+            use_listings_cache=False,
+            skip_instance_cache=True,
         )
         self._uploads = asyncio.Semaphore(_UPLOADS_AT_ONCE)
 
+    async def find(self, path: str) -> Object | None:
+        bucket, _, key = path.partition("/")
+        if not key:
+            return None
+        try:
+            found = await retrying(
+                lambda: self._filesystem._call("GET", "b/{}/o/{}", bucket, key, json_out=True),
+                self.fault_of,
+            )
+        except Missing:
+            return None
+        return Object(path, int(found["size"]), str(found["generation"]))
+
+    async def find_below(self, path: str) -> list[Object]:
+        directory = path.rstrip("/")
+        try:
+            found = await retrying(
+                lambda: self._filesystem._find(directory, detail=True), self.fault_of
+            )
+        except Missing:
+            return []
+        return [
+            Object(name, info["size"], str(info["generation"]))
+            for name, info in found.items()
+            if name.startswith(f"{directory}/")
+        ]
+
+    async def get(self, found: Object, destination: Path, transfer: Transfer) -> None:
+        open_range = partial(self._opened, found)
+        await ranges.get_ranges(found, destination, transfer, open_range, self.fault_of)
+
+    async def mark(self, path: str) -> None:
+        marker = f"{path.rstrip('/')}/"
+        await retrying(lambda: self._filesystem._pipe_file(marker, b""), self.fault_of)
+
+    @asynccontextmanager
+    async def _opened(
+        self, found: Object, start: int, end: int
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        filesystem = self._filesystem
+        await filesystem._set_session()
+        # The bytes as they are stored: what was stored compressed stays so.
+        wanted = {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "gzip"}
+        async with filesystem.session.get(
+            filesystem.url(found.path),
+            params=filesystem._get_params({"ifGenerationMatch": found.version}),
+            headers=filesystem._get_headers(wanted),
+            auto_decompress=False,
+        ) as answer:
+            if not answer.ok:
+                validate_response(answer.status, await answer.read(), found.path)
+            if answer.headers.get("x-goog-generation", found.version) != found.version:
+                raise Replaced
+            if answer.content_length != end - start:
+                raise Fault("the store sent another range of bytes than it was asked for")
+            yield answer.content.iter_chunked(ranges.PIECE)
+
     def fault_of(self, error: Exception) -> Fault:
+        """The fault behind an exception that gcsfs raised."""
         match error:
             case FileExistsError():  # 412, whatever the condition was
                 return Replaced()
@@ -54,7 +125,7 @@ class GcsStore(FsspecStore):
             case OSError() if str(error).startswith("Forbidden"):
                 return faults.of_status(403)
             case _:
-                return super().fault_of(error)
+                return faults.fault_of(error)
 
     async def _send(self, file: Outgoing) -> None:
         async with self._uploads:

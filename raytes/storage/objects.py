@@ -4,14 +4,10 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from fsspec import Callback
-
-from raytes.storage import faults
-from raytes.storage.faults import Fault, Missing
+from raytes.storage.faults import Fault
 from raytes.storage.progress import Transfer
-from raytes.storage.retry import retrying
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,75 +109,8 @@ class UnstagedWrites:
         raise NotImplementedError
 
 
-class FsspecStore(UnstagedWrites):
-    """A store by its fsspec implementation's own coroutines, one object at a time.
-
-    The calls that take many paths (`get`, `put`) are avoided: they expand `*` and `[`,
-    which are ordinary characters of a key.
-    """
-
-    get_options: Mapping[str, Any] = {}
-
-    def __init__(self, filesystem: Any) -> None:
-        self._filesystem = filesystem
-
-    def fault_of(self, error: Exception) -> Fault:
-        """The fault behind an exception that the implementation raised."""
-        return faults.fault_of(error)
-
-    async def find(self, path: str) -> Object | None:
-        try:
-            info = await retrying(lambda: self._filesystem._info(path), self.fault_of)
-        except Missing:
-            return None
-        return _object(info) if info["type"] == "file" and info["name"] == path else None
-
-    async def find_below(self, path: str) -> list[Object]:
-        directory = path.rstrip("/")
-        try:
-            found = await retrying(
-                lambda: self._filesystem._find(directory, detail=True), self.fault_of
-            )
-        except Missing:
-            return []
-        return [_object(info) for name, info in found.items() if name.startswith(f"{directory}/")]
-
-    async def get(self, found: Object, destination: Path, transfer: Transfer) -> None:
-        async def attempt() -> None:
-            transfer.restart()
-            await self._filesystem._get_file(
-                found.path, str(destination), callback=Observer(transfer), **self.get_options
-            )
-            check_size(found, destination)
-
-        await retrying(attempt, self.fault_of)
-
-    async def mark(self, path: str) -> None:
-        marker = f"{path.rstrip('/')}/"
-        await retrying(lambda: self._filesystem._pipe_file(marker, b""), self.fault_of)
-
-
-class Observer(Callback):  # type: ignore[misc]
-    """Tells a transfer what fsspec tells its callbacks."""
-
-    def __init__(self, transfer: Transfer) -> None:
-        super().__init__()
-        self._transfer = transfer
-
-    def relative_update(self, inc: int = 1) -> None:
-        self._transfer.moved(inc)
-
-    def absolute_update(self, value: int) -> None:
-        self._transfer.at(value)
-
-
 def check_size(found: Object, destination: Path) -> None:
     """Raises a passing `Fault` unless all bytes of the object are there."""
     received = os.stat(destination).st_size
     if received != found.size:
         raise Fault(f"{received} bytes came of {found.size}", passing=True)
-
-
-def _object(info: dict[str, Any]) -> Object:
-    version = info.get("generation") or info.get("ETag") or info.get("etag")
-    return Object(info["name"], info["size"], version and str(version))

@@ -19,7 +19,7 @@ class FaultyProxy(ThreadingHTTPServer):
     """Passes requests on (or keeps what is PUT there, if there is nowhere to pass them); for
     each entry of `faults` one request fares otherwise: a number is the status it gets, a URL
     where it is redirected to, `reset` breaks the connection, `truncate` ends the body early,
-    and `hang` never answers.
+    `stall` stops in the middle of it, and `hang` never answers.
     """
 
     daemon_threads = True
@@ -82,11 +82,11 @@ class _Handler(BaseHTTPRequestHandler):
                 self.server.released.wait()
                 self._reset()
             case _ if self.server.upstream:
-                self._pass_on(body, truncated=fault == "truncate")
+                self._pass_on(body, fault)
             case _:
-                self._serve_file(body, truncated=fault == "truncate")
+                self._serve_file(body, fault)
 
-    def _pass_on(self, body: bytes, *, truncated: bool) -> None:
+    def _pass_on(self, body: bytes, fault: int | str | None) -> None:
         upstream = self.server.upstream
         assert upstream
         assert upstream.hostname
@@ -99,10 +99,10 @@ class _Handler(BaseHTTPRequestHandler):
             headers.append(("Content-Length", answer.getheader("Content-Length") or "0"))
             self._answer(answer.status, headers, None)
         else:
-            self._answer(answer.status, headers, data, truncated=truncated)
+            self._answer(answer.status, headers, data, fault)
         connection.close()
 
-    def _serve_file(self, body: bytes, *, truncated: bool) -> None:
+    def _serve_file(self, body: bytes, fault: int | str | None) -> None:
         path = self.path.partition("?")[0]
         if self.command == "PUT":
             self.server.files[path] = body
@@ -121,17 +121,16 @@ class _Handler(BaseHTTPRequestHandler):
                 first, last = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
                 part = data[first : last + 1]
                 headers.append(("Content-Range", f"bytes {first}-{last}/{len(data)}"))
-                self._answer(206, headers, part, truncated=truncated)
+                self._answer(206, headers, part, fault)
             else:
-                self._answer(200, headers, data, truncated=truncated)
+                self._answer(200, headers, data, fault)
 
     def _answer(
         self,
         status: int,
         headers: list[tuple[str, str]],
         body: bytes | None,
-        *,
-        truncated: bool = False,
+        fault: int | str | None = None,
     ) -> None:
         self.send_response(status)
         for name, value in headers:
@@ -139,10 +138,13 @@ class _Handler(BaseHTTPRequestHandler):
         if body is not None:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        cut = fault in {"truncate", "stall"}
         if body is not None:
-            self.wfile.write(body[: len(body) // 2] if truncated else body)
+            self.wfile.write(body[: len(body) // 2] if cut else body)
             self.wfile.flush()
-        if truncated:
+        if fault == "stall":
+            self.server.released.wait()
+        if cut:
             self._reset()
 
     def _reset(self) -> None:

@@ -4,15 +4,18 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp import ClientTimeout
 
 from raytes.errors import Canceled, InputFailed, OutputFailed
 from raytes.models import TesFileType
-from raytes.storage import Entry, Storage, retry
+from raytes.storage import Entry, Storage, gcs, retry, web
+from raytes.storage import s3 as s3_module
 
 from .faulty_proxy import FaultyProxy, faulty_proxy
-from .object_store import S3Bucket
+from .object_store import Bucket, GcsBucket, S3Bucket, new_bucket_name
 from .publishing import publish
 
 FILE, DIRECTORY = TesFileType.FILE, TesFileType.DIRECTORY
@@ -33,6 +36,44 @@ def proxy(s3_endpoint: str) -> Iterator[FaultyProxy]:
 @pytest.fixture
 def storage(make_storage: Callable[..., Storage], s3: S3Bucket, proxy: FaultyProxy) -> Storage:
     return make_storage(storage={"s3://": s3.options | {"endpoint_url": proxy.url}})
+
+
+@pytest.fixture(params=["s3", "gs", "http"])
+def impatient(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[FaultyProxy, Bucket]]:
+    """Each kind of store behind a proxy, with less patience than usual."""
+    monkeypatch.setattr(s3_module, "_READ_TIMEOUT", 0.3)
+    monkeypatch.setattr(web, "_TIMEOUT", ClientTimeout(total=None, sock_read=0.3))
+    monkeypatch.setattr(gcs, "_TIMEOUT", ClientTimeout(total=None, sock_read=0.3))
+    names = {"s3": "s3_endpoint", "gs": "gcs_endpoint"}
+    upstream = names.get(request.param) and request.getfixturevalue(names[request.param])
+    with faulty_proxy(upstream) as proxy:
+        if request.param == "http":
+            yield proxy, WebDirectory(proxy)
+            return
+        bucket = {"s3": S3Bucket, "gs": GcsBucket}[request.param](upstream, new_bucket_name())
+        for section in bucket.settings["storage"].values():
+            section["endpoint_url"] = proxy.url
+        yield proxy, bucket
+
+
+class WebDirectory:
+    """Files of the proxy itself, as a bucket."""
+
+    def __init__(self, proxy: FaultyProxy) -> None:
+        self._proxy = proxy
+        self.url = proxy.url
+        self.settings: dict[str, Any] = {"schemes": ("http",), "storage": {proxy.url: {}}}
+
+    def put(self, key: str, data: bytes) -> None:
+        self._proxy.files[f"/{key}"] = data
+
+    def get(self, key: str) -> bytes | None:
+        return self._proxy.files.get(f"/{key}")
+
+    def keys(self) -> list[str]:
+        return list(self._proxy.files)
 
 
 @pytest.mark.parametrize("fault", [500, 503, 429, "reset", "truncate"])
@@ -117,6 +158,46 @@ def test_a_directory_with_one_bad_file_fails_and_names_it(
     proxy.faults.extend(["pass", 403, 403])
     with pytest.raises(InputFailed, match=r"tree .*(one|two): .*403"):
         storage.fetch(f"{s3.url}/tree", DIRECTORY, tmp_path / "bad", never)
+
+
+def test_what_stops_in_the_middle_is_asked_for_again(
+    make_storage: Callable[..., Storage],
+    impatient: tuple[FaultyProxy, Bucket],
+    tmp_path: Path,
+    never: threading.Event,
+) -> None:
+    proxy, bucket = impatient
+    data = os.urandom(100_000)
+    bucket.put("in", data)
+    storage = make_storage(**bucket.settings)
+    storage.fetch(f"{bucket.url}/in", FILE, tmp_path / "before", never)  # it is connected
+    bucket.put("in", data[::-1])
+    proxy.faults.extend(["pass", "stall"])
+    storage.fetch(f"{bucket.url}/in", FILE, tmp_path / "in", never)
+    assert (tmp_path / "in").read_bytes() == data[::-1]
+    assert not proxy.faults
+
+
+def test_an_object_that_is_replaced_meanwhile_is_not_mixed(
+    make_storage: Callable[..., Storage],
+    impatient: tuple[FaultyProxy, Bucket],
+    tmp_path: Path,
+    never: threading.Event,
+) -> None:
+    proxy, bucket = impatient
+    proxy.knows_ranges = True
+    bucket.put("in", LARGE)
+
+    def replace(path: str) -> None:
+        if "/storage/v1/" not in path or path.startswith("/download"):
+            proxy.before_get = lambda path: None
+            bucket.put("in", LARGE[::-1])
+
+    proxy.before_get = replace
+    storage = make_storage(**bucket.settings)
+    with pytest.raises(InputFailed, match="replaced") as failed:
+        storage.fetch(f"{bucket.url}/in", FILE, tmp_path / "in", never)
+    assert failed.value.transient
 
 
 def test_a_cancel_ends_a_transfer_that_hangs(
