@@ -35,12 +35,14 @@ _PAGE = 256
 _FAR = 500  # pages
 _SHAPE = Shape(cpus=1, memory=2 * 10**9)
 
-_LISTS = {
+_LONG_LISTS = {
     "no filter": Filters(),
     "state": Filters(state="QUEUED"),
     "tag": Filters(tags=(("group", "a"),)),
     "tag, any value": Filters(tags=(("group", ""),)),
     "name_prefix": Filters(name_prefix="align-"),
+}
+_SHORT_LISTS = {
     "rare name_prefix": Filters(name_prefix="rare-"),
     "rare state": Filters(state="COMPLETE"),
 }
@@ -50,68 +52,61 @@ def measure(directory: Path, *, many: int) -> list[Result]:
     """All measures of this module, with `many` tasks beside a thousand."""
     few, lots = filled(directory / "few", _FEW), filled(directory / MANY, many)
     results = []
-    for name, filters in _LISTS.items():
-        results.append(_compare(f"list, {name}, first page", few, lots, _first(filters)))
-    far = _token_of_page(lots, min(_FAR, many // _PAGE - 1))
-    few_times = [_timed(_first(Filters()), few) for _ in range(_REPEATS)]
-    far_times = [
-        _timed(lambda r: r.page(Filters(), _PAGE, far, View.MINIMAL), lots) for _ in range(_REPEATS)
-    ]
-    results.append(_result(f"list, no filter, page {_FAR}", few_times, far_times))
-    results.append(
-        _compare(
-            "get one, FULL",
-            few,
-            lots,
-            lambda reader: reader.get(_some(reader), View.FULL),
-            must=1.2,
-        )
-    )
+    for name, filters in {**_LONG_LISTS, **_SHORT_LISTS}.items():
+        first = _page(filters, None)
+        results.append(_compare(f"list, {name}, first page", few, first, lots, first))
+    for name, filters in _LONG_LISTS.items():
+        far = _page(filters, _token_of_page(lots, filters, _FAR))
+        first = _page(filters, None)
+        results.append(_compare(f"list, {name}, page {_FAR}", few, first, lots, far))
+    results.append(_compare("get one, FULL", few, _get_one(few), lots, _get_one(lots), must=1.2))
     return results
 
 
-def _first(filters: Filters) -> Callable[[Reader], object]:
-    return lambda reader: reader.page(filters, _PAGE, None, View.MINIMAL)
+Read = Callable[[Reader], object]
 
 
-def _some(reader: Reader) -> str:
+def _page(filters: Filters, token: str | None) -> Read:
+    return lambda reader: reader.page(filters, _PAGE, token, View.MINIMAL)
+
+
+def _get_one(reader: Reader) -> Read:
     page = reader.page(Filters(), 1, None, View.MINIMAL)
-    found: str = orjson.loads(page)["tasks"][0]["id"]
-    return found
+    task_id: str = orjson.loads(page)["tasks"][0]["id"]
+    return lambda reader: reader.get(task_id, View.FULL)
 
 
 def _compare(
-    name: str, few: Reader, lots: Reader, work: Callable[[Reader], object], must: float = 2.0
+    name: str, few: Reader, of_few: Read, lots: Reader, of_lots: Read, must: float = 2.0
 ) -> Result:
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(_REPEATS):
-        times[0].append(_timed(work, few))
-        times[1].append(_timed(work, lots))
-    return _result(name, *times, must=must)
-
-
-def _result(name: str, few: list[float], lots: list[float], must: float = 2.0) -> Result:
+        times[0].append(_timed(of_few, few))
+        times[1].append(_timed(of_lots, lots))
     return Result(
         name,
-        median(lots) / median(few),
+        median(times[1]) / median(times[0]),
         must,
         "less",
-        f"{median(lots) * 1000:.2f} ms",
-        f"{median(few) * 1000:.2f} ms of a thousand",
+        f"{median(times[1]) * 1000:.2f} ms",
+        f"{median(times[0]) * 1000:.2f} ms of a thousand",
     )
 
 
-def _timed(work: Callable[[Reader], object], reader: Reader) -> float:
+def _timed(read: Read, reader: Reader) -> float:
     start = time.perf_counter()
-    work(reader)
+    read(reader)
     return time.perf_counter() - start
 
 
-def _token_of_page(reader: Reader, number: int) -> str:
-    token = None
-    for _ in range(number):
-        token = orjson.loads(reader.page(Filters(), _PAGE, token, View.MINIMAL))["next_page_token"]
-    assert token is not None
+def _token_of_page(reader: Reader, filters: Filters, number: int) -> str:
+    """The token of a page, or of the last before it that has one."""
+    token = ""
+    for _ in range(number - 1):
+        page = orjson.loads(reader.page(filters, _PAGE, token or None, View.MINIMAL))
+        if "next_page_token" not in page:
+            break
+        token = page["next_page_token"]
     return token
 
 

@@ -171,7 +171,7 @@ def _named(
         return rows(all_of_name)
     newest = newest_first.add_columns(tasks.c.name).limit(_NEWEST).subquery()
     found = rows(select(newest.c.id).where(*_begins(newest.c.name, prefix)))
-    if len(found) == limit:
+    if len(found) == limit or _count(connection, select(newest)) < _NEWEST:
         return found
     if not _more_begin(connection, filters, _SOME):
         return rows(all_of_name)
@@ -190,8 +190,12 @@ def _more_begin(connection: Connection, filters: Filters, number: int) -> bool:
     some = select(tasks.c.id).where(
         tasks.c.owner == filters.owner, *_begins(tasks.c.name, filters.name_prefix)
     )
-    count = select(func.count()).select_from(some.limit(number + 1).subquery())
-    return connection.execute(count).scalar_one() > number
+    return _count(connection, some.limit(number + 1)) > number
+
+
+def _count(connection: Connection, rows: Select[Any]) -> int:
+    count = select(func.count()).select_from(rows.subquery())
+    return connection.execute(count).scalar_one()
 
 
 def _after_all_with(prefix: str) -> str | None:
