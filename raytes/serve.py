@@ -192,8 +192,14 @@ def _await_ready(store: Any) -> None:
     told = False
     while True:
         try:
-            ray.get(store.ready.remote(_STORE_READY_TOLD_S))
+            # With a limit: a store that can't start is started again, for ever.
+            ray.get(store.ready.remote(_STORE_READY_TOLD_S), timeout=_STORE_READY_WITHIN_S)
             return
+        except ray.exceptions.GetTimeoutError:
+            raise CannotServe(
+                f"the task store did not start within {_STORE_READY_WITHIN_S:.0f} seconds: "
+                "the logs of Ray's workers say why"
+            ) from None
         except ray.exceptions.RayTaskError as error:
             if not isinstance(error.cause, RaytesError):
                 raise

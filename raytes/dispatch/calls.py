@@ -21,18 +21,29 @@ async def answer(reference: Any) -> Any:
     return await reference
 
 
-async def insist(call: Callable[[], Any]) -> Any:
-    """The answer to a call that may be made again, made again while the actor lives and only
-    can't be reached."""
-    deadline = time.monotonic() + _OUT_OF_REACH_S
+async def insist(runner: Any, call: Callable[[], Any]) -> Any:
+    """The answer to a call of a runner that may be made again, made again while the runner
+    lives and only can't be reached."""
     while True:
         try:
             return await call()
         except ActorUnavailableError as error:
+            logger.info("a runner can't be reached: %s", error)
+            await _until_in_reach(runner)
+
+
+async def _until_in_reach(runner: Any) -> None:
+    # By a call that is short: one that took hours says nothing of how long it is out of reach.
+    deadline = time.monotonic() + _OUT_OF_REACH_S
+    while True:
+        await asyncio.sleep(_ASK_AGAIN_S)
+        try:
+            await answer(runner.describe.remote())
+        except ActorUnavailableError:
             if time.monotonic() > deadline:
                 raise
-            logger.info("a runner can't be reached: %s", error)
-            await asyncio.sleep(_ASK_AGAIN_S)
+        else:
+            return
 
 
 def kill_named(name: str) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
@@ -293,7 +294,7 @@ class Dispatcher:
         """One runner's life: up, task after task, gone."""
         try:
             if not lease.node:
-                lease.node = (await insist(lease.actor.describe.remote)).node_id
+                lease.node = (await insist(lease.actor, lease.actor.describe.remote)).node_id
                 self._lanes.up(lease.id, lease.node)
             if resumed is not None:
                 await self._resume(lease, resumed)
@@ -327,7 +328,7 @@ class Dispatcher:
         self._backlog.count -= 1
         lease.task = (task_id, assignment.attempt)
         # Asked again, a runner waits for the same end.
-        last = await insist(partial(lease.actor.run.remote, assignment))
+        last = await insist(lease.actor, partial(lease.actor.run.remote, assignment))
         self._finish(lease, last)
 
     async def _resume(self, lease: Lease, task: Running) -> None:
@@ -336,7 +337,7 @@ class Dispatcher:
         Asking again is harmless: a runner knows what it is at and what it has finished.
         """
         assignment = await self._persist(lambda c: changes.assignment(c, task.id, task.attempt))
-        last = insist(partial(lease.actor.run.remote, assignment))
+        last = insist(lease.actor, partial(lease.actor.run.remote, assignment))
         if task.canceling:
             lease.actor.cancel.remote(task.id, task.attempt)
         if self._hurry.is_set():
@@ -476,7 +477,11 @@ class Dispatcher:
             self._see_nodes()
             self._nodes_changed()
             await self._tell_the_stranded()
-            for shape, tasks in self._lanes.hopeless(self._settings.infeasible_grace):
+            hopeless = self._lanes.hopeless(self._settings.infeasible_grace)
+            # All of them first: one that is cancelled meanwhile is in no lane any more.
+            for task_id in chain.from_iterable(tasks for _, tasks in hopeless):
+                self._backlog.release(task_id)
+            for shape, tasks in hopeless:
                 await self._refuse(shape, tasks)
 
     async def _for_ever(self, loop: Coroutine[Any, Any, None]) -> None:
@@ -514,8 +519,6 @@ class Dispatcher:
             f"No node can hold this task: it asks for {shape}, and {there_is}. "
             "Ask for less, or add such a node to the cluster."
         )
-        for task_id in tasks:
-            self._backlog.release(task_id)
         refusals = [
             partial(changes.refuse, task_id=task_id, reason="infeasible", line=line)
             for task_id in tasks

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import secrets
 import time
 import uuid
@@ -69,10 +70,17 @@ class Store:
         database = database_of(settings)
         self._writer = Writer(database, database.writing())
         self._trouble = "the task store is starting"
-        self._started = asyncio.get_running_loop().create_task(self._start())
+        self._started = asyncio.get_running_loop().create_task(self._start_or_end())
         self._dispatcher: Dispatcher
         self._exchange = Exchange(settings, self.create)
         self._pruning: asyncio.Task[None] | None = None
+
+    async def _start_or_end(self) -> None:
+        try:
+            await self._start()
+        except Exception:
+            logger.exception("the store could not start; it is started again")
+            os._exit(1)
 
     async def _start(self) -> None:
         facts = await self._insist(changes.recall)

@@ -45,8 +45,10 @@ class Exchange:
 
     async def open(self) -> None:
         """Begin to answer; nobody calls where this isn't the node that serves."""
-        with contextlib.suppress(FileNotFoundError):
+        try:
             self._server = await asyncio.start_unix_server(self._serve, self._path)
+        except OSError as error:  # no harm: there is the longer way
+            logger.warning("creates go by Ray: %s can't be listened on: %s", self._path, error)
 
     def close(self) -> None:
         """Answer no more."""

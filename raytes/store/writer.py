@@ -34,14 +34,15 @@ class Writer:
         self._engine = engine
         self._trouble = ""  # why nothing can be written; told once, as it may be long
         self._queue: queue.SimpleQueue[tuple[Change[Any], Future[Any]] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._thread = threading.Thread(target=self._write_on, name="writer", daemon=True)
         self._thread.start()
 
     def submit(self, change: Change[T]) -> Future[T]:
         """Run `change` in a transaction; the future resolves when that is on disk.
 
         A change must bear being run again: when another of its batch fails, the rest is
-        rolled back with it and run once more without it.
+        rolled back with it and run once more without it. It is not made if the future is
+        cancelled before its turn.
 
         Raises (through the future):
             DatabaseUnavailable: the database can't be written now.
@@ -56,19 +57,30 @@ class Writer:
         self._thread.join()
         self._engine.dispose()
 
+    def _write_on(self) -> None:
+        try:
+            self._run()
+        except BaseException:
+            # Nothing would ever be written again, and whoever submits would wait for ever.
+            logger.critical("the writer failed; the process ends", exc_info=True)
+            os._exit(1)
+
     def _run(self) -> None:
         while True:
             item = self._queue.get()
             batch = []
             while item is not None:
-                batch.append(item)
+                # From here on it can't be given up: whoever waits may go, the change is made.
+                if item[1].set_running_or_notify_cancel():
+                    batch.append(item)
                 if len(batch) == _BATCH:
                     break
                 try:
                     item = self._queue.get_nowait()
                 except queue.Empty:
                     break
-            self._write(batch)
+            if batch:
+                self._write(batch)
             if item is None:
                 return
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,13 +14,14 @@ from sqlalchemy import Connection
 from raytes import ids
 from raytes.attempt import Assignment, Update
 from raytes.config import Settings
-from raytes.dispatch import upkeep
+from raytes.dispatch import dispatcher, upkeep
 from raytes.dispatch.dispatcher import Dispatcher
 from raytes.dispatch.leases import RUNNER_PREFIX
 from raytes.dispatch.shape import Shape
 from raytes.models import TesState
 from raytes.runner.actor import RunnerInfo
 from raytes.store import changes
+from raytes.store.changes import Pool, Queued
 from raytes.views import View
 from tests.store.conftest import Database, minimal_task, new_task
 
@@ -81,7 +83,8 @@ class Story:
         database.change(lambda c: changes.assign(c, new.id, runner))
         name = RUNNER_PREFIX + runner
         self.runner: Any = ray.remote(Puppet).options(name=name, num_cpus=0).remote(runner)
-        self.settings = Settings(state_dir=state_dir, max_retries=0)
+        self.settings = Settings(state_dir=state_dir, max_retries=0, infeasible_grace=0)
+        self.before_refusal: Callable[[], object] = str  # called when one is submitted
 
     async def start(self) -> None:
         self.looks: asyncio.Queue[None] = asyncio.Queue()
@@ -93,6 +96,8 @@ class Story:
     def _submit(self, change: Callable[[Connection], T]) -> "asyncio.Future[T]":
         if change is changes.with_runner:
             self.looks.put_nowait(None)
+        if isinstance(change, partial) and change.func is changes.refuse:
+            self.before_refusal()
         return asyncio.wrap_future(self.database.writer.submit(change))
 
     async def until_ended(self) -> dict[str, Any]:
@@ -145,3 +150,36 @@ def test_a_runner_that_hangs_is_ended_and_its_attempt_is_lost(
     task = asyncio.run(asyncio.wait_for(go(), 60))
     assert task["state"] == "SYSTEM_ERROR"
     assert task["logs"][0]["metadata"]["failure_reason"] == "runner_lost"
+
+
+def test_what_happens_while_tasks_are_refused_is_not_forgotten(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "_NODES_EVERY_S", 0.05)
+    refused, cancelled = story.database.create(), story.database.create()
+    pools = {
+        task: Pool("", Shape(cpus=n, memory=1).key()) for n, task in ((8, refused), (9, cancelled))
+    }
+
+    def meanwhile() -> None:
+        """Another task is created, and the second is cancelled."""
+        story.before_refusal = str
+        assert story.dispatcher.reserve(1) is None
+        story.database.writer.submit(partial(changes.cancel, task_id=cancelled))
+        story.dispatcher.dequeue(cancelled)
+
+    async def go() -> int:
+        story.before_refusal = meanwhile
+        await story.start()
+        story.dispatcher.reserve(2)
+        story.dispatcher.enqueue(Queued(task, pool) for task, pool in pools.items())
+        while b"SYSTEM_ERROR" not in (story.database.reader.get(refused, View.MINIMAL) or b""):
+            await story.looks.get()
+        for _ in range(5):
+            await story.looks.get()
+        waiting = (await story.dispatcher.health(0)).queued
+        await story.runner.told.remote(answer=True, end=True)
+        await story.until_ended()
+        return waiting
+
+    assert asyncio.run(asyncio.wait_for(go(), 60)) == 1

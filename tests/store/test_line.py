@@ -94,6 +94,18 @@ def test_a_line_without_an_exchange_is_no_line(settings: Settings) -> None:
     assert asyncio.run(Line(settings).create([task("a")])) is None
 
 
+def test_an_exchange_that_cannot_listen_leaves_the_store_alone(settings: Settings) -> None:
+    async def calls() -> None:
+        with runtime_directory(settings):
+            (runtime_path(settings.state_dir) / "raytes.store").mkdir()
+            exchange, line = Exchange(settings, Shelf().create), Line(settings)
+            await exchange.open()
+            assert await line.create([task("a")]) is None
+            exchange.close()
+
+    asyncio.run(calls())
+
+
 def test_a_line_that_breaks_is_dialled_again(settings: Settings) -> None:
     shelf = Shelf()
 
