@@ -167,15 +167,15 @@ def _store(settings: Settings) -> Iterator[Any]:
     """The store, on its way up and then while it runs."""
     import ray
 
-    from raytes.store.actor import Identity, replace
+    from raytes.store.actor import Identity, lives, replace
 
     known = recall(database_of(settings))
     if "instance" in known:
         _sweep(settings, known["instance"])
     node = ray.get_runtime_context().get_node_id()
-    # On a cluster that it joined, a killed service has left its runners at work: the new
-    # store goes on as the old one would have.
-    session = known.get("session") if joins() else None
+    # On a cluster that it joined, a killed service has left its store and runners at work: the
+    # new store goes on as the old one would have.
+    session = known.get("session") if lives() else None
     store = replace(settings, Identity(session or uuid.uuid4().hex, node))
     try:
         yield store

@@ -262,6 +262,14 @@ class Store:
         return asyncio.wrap_future(self._writer.submit(change))
 
 
+def lives() -> bool:
+    """Whether there is a store of the service, whose namespace must be joined."""
+    with contextlib.suppress(ValueError):
+        ray.get_actor(NAME)
+        return True
+    return False
+
+
 def replace(settings: Settings, identity: Identity, runner: type = Runner) -> Any:
     """Start the service's store on the node that serves, in place of one that is left from
     a `serve` which was killed; its actor handle. The service's namespace must be joined.

@@ -48,7 +48,8 @@ class Database(ABC):
 
     @abstractmethod
     def writing(self) -> Engine:
-        """An engine for the one writer: while it has a connection, no other writer has.
+        """An engine for the one writer of a prepared database: while it has a connection, no
+        other writer has.
 
         Its transactions are durable when they are committed.
         """

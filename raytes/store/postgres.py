@@ -6,6 +6,9 @@ has the lock, and a store that was cut off can't come back beside its successor.
 drops a connection that is silent for half a minute, and the lock with it.
 """
 
+import logging
+import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -30,11 +33,19 @@ _WATCH_THE_CLIENT = (
 )
 # One writer for each schema of the database. The number is ours alone, as far as we know.
 _LOCK = "SELECT pg_try_advisory_lock(1380014197, hashtext(current_schema()))"
+_LAST_WRITER = "SELECT value FROM service WHERE key = 'writer'"
+_BE_LAST_WRITER = """
+    INSERT INTO service (key, value) VALUES ('writer', %s)
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value
+"""
 _LOCK_TO_PREPARE = "SELECT pg_advisory_lock(1380014198, hashtext(current_schema()))"
 _READ_ONLY = (
     "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;"
     f"SET statement_timeout = {_READ_WITHIN_MS}"
 )
+
+
+logger = logging.getLogger(__name__)
 
 
 class PostgreSQL(Database):
@@ -56,18 +67,26 @@ class PostgreSQL(Database):
 
     def writing(self) -> Engine:
         engine = self._engine(pool_size=1, max_overflow=0)
+        token = secrets.token_hex(8)
+        began = False
 
         @event.listens_for(engine, "connect")
         def be_alone(connection: psycopg.Connection[Any], _record: object) -> None:
+            nonlocal began
             connection.execute(_WATCH_THE_CLIENT)
-            locked = connection.execute(_LOCK).fetchone()
-            connection.commit()
-            if locked != (True,):
+            if connection.execute(_LOCK).fetchone() != (True,):
                 connection.close()
                 raise DatabaseUnavailable(
                     f"another store writes to {self.name}: stop the `raytes serve` that it is "
                     "of, or choose another database with --database"
                 )
+            if began and connection.execute(_LAST_WRITER).fetchone() != (token,):
+                # What this process knows of its tasks is old: it begins again with what is there.
+                logger.critical("another store wrote while this one was cut off")
+                os._exit(1)
+            connection.execute(_BE_LAST_WRITER, (token,))
+            connection.commit()
+            began = True
 
         return engine
 

@@ -10,14 +10,14 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import orjson
-from sqlalchemy import Connection, bindparam, delete, func, select
+from sqlalchemy import BindParameter, Connection, bindparam, delete, func, select
 
 from raytes.moment import as_text
 from raytes.store.schema import attempts, documents, receipts, system_logs, tags, tails, tasks
 
 # How many tasks one transaction removes: a few milliseconds, for which others wait to write.
-_PIECE = 100
-_PAUSE_S = 0.05
+_PIECE = 25
+_PAUSE_S = 0.02
 
 Change = Callable[[Connection], int]
 
@@ -64,15 +64,14 @@ def outlived(connection: Connection, kept: Retention) -> int:
 def forget(connection: Connection, most: int) -> int:
     """Remove the tasks that ended first, with all that is known of them; how many there were."""
     ids = connection.execute(_FIRST, {"most": most}).scalars().all()
-    for task_id in ids:
-        # One after the other: documents may be large.
+    tagged = []
+    for task_id in ids:  # one after the other: documents may be large
         document = orjson.loads(connection.execute(_DOCUMENT, {"task": task_id}).scalar_one())
-        if keys := list(document.get("tags", ())):
-            of_task = tags.c.key.in_(keys) & (tags.c.task_id == task_id)
-            connection.execute(delete(tags).where(of_task))
-    for table in (documents, attempts, tails, system_logs, receipts):
-        connection.execute(delete(table).where(table.c.task_id.in_(ids)))
-    connection.execute(delete(tasks).where(tasks.c.id.in_(ids)))
+        tagged += [{"task": task_id, "of_key": key} for key in document.get("tags", ())]
+    if tagged:
+        connection.execute(_NO_TAG, tagged)
+    for removal in _REMOVALS:
+        connection.execute(removal, {"ids": ids})
     return len(ids)
 
 
@@ -86,3 +85,12 @@ _FIRST = (
 )
 
 _DOCUMENT = select(documents.c.document).where(documents.c.task_id == bindparam("task"))
+
+# The table's key begins with that of the tag: only with it is a row found without a search.
+_NO_TAG = delete(tags).where(tags.c.key == bindparam("of_key"), tags.c.task_id == bindparam("task"))
+
+_IDS: BindParameter[str] = bindparam("ids", expanding=True)
+_REMOVALS = [
+    delete(table).where(table.c.task_id.in_(_IDS))
+    for table in (documents, attempts, tails, system_logs, receipts)
+] + [delete(tasks).where(tasks.c.id.in_(_IDS))]

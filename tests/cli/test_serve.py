@@ -3,6 +3,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from pydantic import SecretStr
 
 from raytes.cli import main
 from raytes.config import Settings
@@ -86,4 +87,49 @@ def test_a_configuration_that_can_not_be_read_is_a_mistake_in_usage(
 
     assert serve(f"--config={config}") == 2
     assert str(config) in capsys.readouterr().err
+    assert not served
+
+
+URL = "postgresql://somebody@host/raytes"
+WITH_PASSWORD = "postgresql://somebody:secret@host/raytes"
+
+
+def test_a_database_may_be_on_the_command_line(served: list[Settings]) -> None:
+    assert serve(f"--database={URL}") == 0
+    assert served[0].database == SecretStr(URL)
+
+
+@pytest.mark.parametrize("url", [WITH_PASSWORD, f"{URL}?password=secret"])
+def test_a_password_may_not(
+    served: list[Settings], capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    assert serve(f"--database={url}") == 2
+    said = capsys.readouterr().err
+    assert "everyone on this machine can read a command line" in " ".join(said.split())
+    assert "secret" not in said
+    assert not served
+
+
+def test_a_password_may_be_in_the_environment(
+    served: list[Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAYTES_DATABASE", WITH_PASSWORD)
+    assert serve() == 0
+    assert served[0].database == SecretStr(WITH_PASSWORD)
+
+
+@pytest.mark.parametrize(
+    "url", [f"{URL}?password=secret", WITH_PASSWORD.replace("postgresql", "mysql")]
+)
+def test_a_database_that_is_none_is_refused_without_its_password(
+    served: list[Settings],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    url: str,
+) -> None:
+    monkeypatch.setenv("RAYTES_DATABASE", url)
+    assert serve() == 2
+    said = capsys.readouterr().err
+    assert "the setting database: " in said
+    assert "secret" not in said
     assert not served

@@ -1,8 +1,6 @@
 """The disk under the state directory runs full while tasks are created, run and end."""
 
 import itertools
-import os
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -76,8 +74,7 @@ def test_nothing_answered_is_lost_and_the_service_recovers_by_itself(
     assert int(refused.headers["retry-after"]) > 0
     assert "can't be written: database or disk is full" in refused.json()["detail"]
     # A store that is started while nothing can be written waits for better times.
-    [store] = [pid for pid, line in service.processes() if "ray::Store" in line]
-    os.kill(store, signal.SIGKILL)
+    service.kill_store()
     for _ in range(2):
         assert create(100_000).status_code == 503
     assert answered.keys() == {task.id for task in service.client.list()}

@@ -123,6 +123,33 @@ def test_a_connection_lost_in_the_commit_ends_the_store(
     assert ended.is_set()
 
 
+def cut_off_the_writer(url: str) -> None:
+    """Have the server drop the connection that has the lock."""
+    holder = (
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_locks "
+        "WHERE locktype = 'advisory' AND objid = hashtext(current_schema())::bigint & 4294967295"
+    )
+    with psycopg.connect(url, autocommit=True) as admin:
+        assert admin.execute(holder).fetchall() == [(True,)]
+
+
+@pytest.mark.parametrize("wrote", [True, False])
+def test_a_store_that_was_cut_off_while_another_wrote_ends(
+    database: Database, url: str, monkeypatch: pytest.MonkeyPatch, wrote: bool
+) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr(os, "_exit", lambda code: ended.set() if code else None)
+    database.create()
+    cut_off_the_writer(url)
+    if wrote:
+        other = other_store(url)
+        other.submit(changes.recall).result()
+        cut_off_the_writer(url)
+        other.close()
+    database.create()
+    assert ended.is_set() is wrote
+
+
 def test_a_program_may_write_nul(database: Database) -> None:
     task = database.create()
     database.change(lambda c: changes.assign(c, task, "r"))

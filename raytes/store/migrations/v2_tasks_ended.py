@@ -6,7 +6,8 @@ from alembic import op
 revision = "2"
 down_revision = "1"
 
-# That of the last attempt's log; what was cancelled in the queue has none.
+# That of the last attempt's log; what was cancelled in the queue has none. (For SQLite alone: no
+# database of this age is in PostgreSQL.)
 _FILL = """
     UPDATE tasks SET ended = coalesce(
         (SELECT json_extract(CAST(log AS TEXT), '$.end_time')

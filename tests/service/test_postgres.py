@@ -1,23 +1,47 @@
-"""A head node that is gone for good, and a fresh one with the same PostgreSQL."""
+"""A service with PostgreSQL: either may be gone, and the other goes on."""
 
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
+import orjson
 import pytest
 
 from raytes.models import TesState
+from tests.images import Images
 from tests.postgres import Server
+from tests.service.ray_cluster import RayCluster
 from tests.service.running import Service
 
 
-def test_a_fresh_head_node_takes_over_what_is_in_postgresql(
-    new_service: Callable[..., Service], postgres: Server, tmp_path: Path
+@pytest.fixture
+def mortal() -> Iterator[Server]:
+    """A server that may die."""
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def cluster(podman_images: Images) -> Iterator[RayCluster]:
+    """Where the fresh head node is."""
+    started = RayCluster(cpus=len(os.sched_getaffinity(0)))
+    yield started
+    started.stop()
+
+
+def test_postgresql_may_die_and_come_back_and_then_the_head_node_may(
+    new_service: Callable[..., Service], mortal: Server, cluster: RayCluster, tmp_path: Path
 ) -> None:
-    shared = {"RAYTES_DATABASE": postgres.fresh(), "RAYTES_LOCAL_ROOT": str(tmp_path)}
+    shared = {
+        "RAYTES_DATABASE": mortal.fresh(),
+        "RAYTES_LOCAL_ROOT": str(tmp_path),
+        "RAYTES_MAX_RETRIES": "0",  # another head node uses up none
+    }
     old = new_service("old", **shared).start()
     done = old.run("echo", "done")
     everything = {"cpu_cores": len(os.sched_getaffinity(0))}
@@ -27,12 +51,21 @@ def test_a_fresh_head_node_takes_over_what_is_in_postgresql(
         resources=everything,
     )
     old.await_stdout(running, "up")
-    waiting = old.submit("echo", "later", resources=everything)
+
+    mortal.kill()
+    body = orjson.dumps({"executors": [old.executor("true")], "resources": everything})
+    refused = old.post(body)
+    assert refused.status_code == 503
+    assert int(refused.headers["retry-after"]) > 0
+    assert httpx.get(f"{old.url}/tasks/{running}").status_code == 503
+    mortal.start()
+    answers = iter(lambda: old.post(body), None)
+    waiting = next(answer for answer in answers if answer.status_code == 200).json()["id"]
     old.stop(signal.SIGKILL)
     assert not (old.state_dir / "raytes.db").exists()
 
     (tmp_path / "go").touch()
-    fresh = new_service("fresh", **shared).start()
+    fresh = new_service("fresh", **shared, **cluster.environment).start()
     assert fresh.client.get(done.id or "").state is TesState.COMPLETE
     assert [fresh.finish(task).state for task in (running, waiting)] == [TesState.COMPLETE] * 2
     assert [len(fresh.client.get(task).logs or []) for task in (running, waiting)] == [2, 1]
