@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -133,8 +134,11 @@ class Dispatcher:
             # One that is idle, or not up yet, isn't worth the wait for its answer.
             if name.startswith(RUNNER_PREFIX) and name not in at_work:
                 await asyncio.to_thread(kill_named, name)
+        by_runner: defaultdict[str, list[Running]] = defaultdict(list)
         for task in running:
-            self._spawn(self._take_up(task, NO_OWNER if restarted else STOPPED))
+            by_runner[task.runner].append(task)
+        for runner_id, tasks in by_runner.items():
+            self._spawn(self._take_up(runner_id, tasks, NO_OWNER if restarted else STOPPED))
         for task_id in await self._persist(changes.unrevoked):
             self._spawn(self._fence_off(task_id))
         self._backlog.begin(waiting)
@@ -251,7 +255,12 @@ class Dispatcher:
         await asyncio.sleep(max(0.0, deadline - time.time()))
         for lease in self._leases.values():
             if lease.node == node and lease.busy:
-                lease.actor.stop.remote()
+                self._end(lease)
+
+    def _end(self, lease: Lease) -> None:
+        """Have a runner give back what it is at, after which it takes nothing any more."""
+        lease.ending = True
+        lease.actor.stop.remote()
 
     # --- runners ----------------------------------------------------------------------
 
@@ -267,39 +276,49 @@ class Dispatcher:
         lease = Lease(runner_id, actor)
         self._leases[runner_id] = lease
         self._lanes.asked(runner_id, shape, without)
-        lease.drive = self._spawn(self._drive(lease, None))
+        lease.drive = self._spawn(self._drive(lease, []))
 
-    async def _take_up(self, task: Running, otherwise: Loss) -> None:
-        """Go on with a runner that outlived the store; without it, the attempt is lost."""
-        name, key = RUNNER_PREFIX + task.runner, (task.id, task.attempt)
-        self._in_hand.add(key)
+    async def _take_up(self, runner_id: str, tasks: list[Running], otherwise: Loss) -> None:
+        """Go on with a runner that outlived the store; without it, its attempts are lost.
+
+        There is more than one if the store was killed when the next was on disk and the end
+        of the last was not.
+        """
+        name, keys = RUNNER_PREFIX + runner_id, {_key(task) for task in tasks}
+        self._in_hand.update(keys)
         try:
             actor: Any = await asyncio.to_thread(ray.get_actor, name)
             info = await asyncio.wait_for(answer(actor.describe.remote()), _ANSWER_TIMEOUT_S)
         except (RayError, ValueError, TimeoutError):
             await asyncio.to_thread(kill_named, name)
-            await self._lost(task, otherwise, node="")
+            await asyncio.gather(*(self._lost(task, otherwise, node="") for task in tasks))
             return
+        except BaseException:
+            self._in_hand.difference_update(keys)  # the reconciler finds that nobody has them
+            raise
         shape = Shape.from_key(info.shape)
-        lease = Lease(task.runner, actor, busy=True, task=key, node=info.node_id)
+        lease = Lease(runner_id, actor, busy=True, node=info.node_id)
         self._leases[lease.id] = lease
-        self._in_hand.discard(key)
         self._nodes.trust(info.node_id)
         self._lanes.asked(lease.id, shape)
         self._lanes.up(lease.id, info.node_id)
         self._lanes.busy(lease.id)
-        lease.drive = self._spawn(self._drive(lease, task))
+        # What it is at comes last: the ends of the others are there already.
+        lease.drive = self._spawn(
+            self._drive(lease, sorted(tasks, key=lambda task: _key(task) != info.current))
+        )
 
-    async def _drive(self, lease: Lease, resumed: Running | None) -> None:
-        """One runner's life: up, task after task, gone."""
+    async def _drive(self, lease: Lease, resumed: list[Running]) -> None:
+        """One runner's life: up, task after task, gone. It begins with what it had before a
+        restart, the last of `resumed` first."""
         try:
             if not lease.node:
                 lease.node = (await insist(lease.actor, lease.actor.describe.remote)).node_id
                 self._lanes.up(lease.id, lease.node)
-            if resumed is not None:
-                await self._resume(lease, resumed)
-                lease.busy = False
-            while not self._stopping:
+            while resumed:
+                await self._resume(lease, resumed.pop())
+            lease.busy = False
+            while not (self._stopping or lease.ending):
                 task_id = self._lanes.take(lease.id)
                 if task_id is not None:
                     lease.busy = True
@@ -313,7 +332,8 @@ class Dispatcher:
             # Its death, as a rule; whatever else it may be, the task must not wait for it.
             logger.warning("runner %s is gone: %s", lease.id, error)
             if lease.task is not None:
-                task = Running(*lease.task, runner=lease.id)
+                resumed.append(Running(*lease.task, runner=lease.id))
+            for task in resumed:
                 self._spawn(self._lost(task, None, lease.node))
         finally:
             self._forget(lease)
@@ -322,7 +342,7 @@ class Dispatcher:
         """Begin an attempt and see it to its end."""
         self._backlog.release(task_id)
         self._refill()
-        assignment = await self._persist(lambda c: changes.assign(c, task_id, lease.id))
+        assignment = await self._persist(partial(changes.assign, task_id=task_id, runner=lease.id))
         if assignment is None:  # cancelled just now
             return
         self._backlog.count -= 1
@@ -336,13 +356,17 @@ class Dispatcher:
 
         Asking again is harmless: a runner knows what it is at and what it has finished.
         """
-        assignment = await self._persist(lambda c: changes.assignment(c, task.id, task.attempt))
-        last = insist(lease.actor, partial(lease.actor.run.remote, assignment))
-        if task.canceling:
+        lease.task = _key(task)
+        self._in_hand.discard(lease.task)
+        # Whoever cancelled it, or drained the node, while the runner was asked found no lease.
+        resume = partial(changes.resume, task_id=task.id, attempt=task.attempt)
+        assignment, canceling = await self._persist(resume)
+        if canceling:
             lease.actor.cancel.remote(task.id, task.attempt)
-        if self._hurry.is_set():
-            lease.actor.stop.remote()
-        self._finish(lease, await last)
+        drain = self._drains.get(lease.node)
+        if self._hurry.is_set() or (drain is not None and drain.done()):
+            self._end(lease)
+        self._finish(lease, await insist(lease.actor, partial(lease.actor.run.remote, assignment)))
 
     def _finish(self, lease: Lease, last: Update) -> None:
         """An attempt has ended. What the runner does next need not wait until that is on
@@ -355,14 +379,19 @@ class Dispatcher:
         elif last.state in (TesState.COMPLETE, TesState.EXECUTOR_ERROR):
             self._nodes.closures.went_well(lease.node)
         end = partial(changes.end, last=last, settings=self._settings)
-        self._spawn(self._settle(key, end, lease.node))
+        # Submitted here, and so before what the runner does next.
+        self._spawn(self._settle(key, end, lease.node, self._submit(end)))
 
     async def _settle(
-        self, attempt: AttemptKey, change: Callable[[Connection], Ended | None], node: str
+        self,
+        attempt: AttemptKey,
+        change: Callable[[Connection], Ended | None],
+        node: str,
+        submitted: "asyncio.Future[Ended | None] | None" = None,
     ) -> None:
         """Write the end of an attempt on a node and see to what follows from it."""
         try:
-            ended = await self._persist(change)
+            ended = await self._persist(change, submitted)
         finally:
             self._in_hand.discard(attempt)
             self._settled.set()
@@ -392,16 +421,21 @@ class Dispatcher:
             loss: why; None: that is to be found out.
             node: where the runner was; empty: nobody knows.
         """
-        key = (task.id, task.attempt)
+        key = _key(task)
         self._in_hand.add(key)
-        death = await self._nodes.death(node) if node else None
-        if death is None and node:
-            if not await self._nodes.sweep(node):
-                death = await self._nodes.death(node)  # Ray takes a while to be sure of it
-            if death is None:
-                self._failed_on(node)
-        why = loss or death or runner_lost(self._nodes.name(node))
-        await self._settle(key, lambda c: changes.lose(c, task, why, self._settings), node)
+        try:
+            death = await self._nodes.death(node) if node else None
+            if death is None and node:
+                if not await self._nodes.sweep(node):
+                    death = await self._nodes.death(node)  # Ray takes a while to be sure of it
+                if death is None:
+                    self._failed_on(node)
+            why = loss or death or runner_lost(self._nodes.name(node))
+            await self._settle(key, lambda c: changes.lose(c, task, why, self._settings), node)
+        finally:
+            # Whatever happened: the reconciler then finds that nobody sees to it.
+            self._in_hand.discard(key)
+            self._settled.set()
 
     def _failed_on(self, node: str) -> None:
         """An attempt failed on a node for a cause of the system."""
@@ -528,12 +562,18 @@ class Dispatcher:
         self._backlog.count -= sum(refused)
         self._refill()
 
-    async def _persist(self, change: Callable[[Connection], T]) -> T:
-        """Make a change that must not be lost: again and again until the disk takes it."""
+    async def _persist(
+        self, change: Callable[[Connection], T], submitted: "asyncio.Future[T] | None" = None
+    ) -> T:
+        """Make a change that must not be lost: again and again until the disk takes it.
+
+        `submitted`: the first time is under way.
+        """
         while True:
             try:
-                return await self._submit(change)
+                return await (submitted or self._submit(change))
             except DatabaseUnavailable:
+                submitted = None
                 await asyncio.sleep(_DATABASE_RETRY_S)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
@@ -546,3 +586,7 @@ class Dispatcher:
         self._background.discard(task)
         if not task.cancelled() and (error := task.exception()):
             logger.error("the dispatcher failed", exc_info=error)
+
+
+def _key(task: Running) -> AttemptKey:
+    return task.id, task.attempt

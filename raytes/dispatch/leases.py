@@ -19,5 +19,6 @@ class Lease:
     work: asyncio.Event = field(default_factory=asyncio.Event)
     drive: "asyncio.Task[None] | None" = None
     busy: bool = False  # with a task, or on its way to one
+    ending: bool = False  # it was told to stop, and is of no use after what it is at
     task: AttemptKey | None = None
     node: str = ""

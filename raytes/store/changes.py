@@ -187,6 +187,12 @@ def assignment(connection: Connection, task_id: str, attempt: int) -> Assignment
     return Assignment(task_id, attempt, load(connection, task_id), receipts=earlier)
 
 
+def resume(connection: Connection, task_id: str, attempt: int) -> tuple[Assignment, bool]:
+    """What a runner has been given for the current attempt, and whether it is being cancelled."""
+    row = connection.execute(_CURRENT, {"task": task_id}).one()
+    return assignment(connection, task_id, attempt), row.state == TesState.CANCELING.value
+
+
 def load(connection: Connection, task_id: str) -> TesTask:
     """The document of a task as it was submitted, contents included."""
     row = connection.execute(_DOCUMENT, {"task": task_id}).one()

@@ -1,7 +1,7 @@
 """The dispatcher on a Ray, with runners that do as a test says."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,6 +50,9 @@ class Puppet:
         self._runner_id = runner_id
         self._may_answer = asyncio.Event()
         self._may_end = asyncio.Event()
+        self._stopped = asyncio.Event()
+        self._at = 0
+        self._most = 0
 
     async def describe(self) -> RunnerInfo:
         await self._may_answer.wait()
@@ -57,11 +60,25 @@ class Puppet:
         return RunnerInfo(self._runner_id, SHAPE.key(), node, "", "", None)
 
     async def run(self, assignment: Assignment) -> Update:
+        self._at += 1
+        self._most = max(self._most, self._at)
         await self._may_end.wait()
+        self._at -= 1
         return Update(assignment.task_id, assignment.attempt, 1, TesState.COMPLETE)
 
-    async def stop(self) -> None:
+    async def cancel(self, task_id: str, attempt: int) -> None:
         self._may_end.set()
+
+    async def stop(self) -> None:
+        self._stopped.set()
+
+    async def stopped(self) -> None:
+        """Wait until it was told to stop."""
+        await self._stopped.wait()
+
+    async def most(self) -> int:
+        """How many attempts it was at, at once."""
+        return self._most
 
     async def told(self, *, answer: bool, end: bool) -> None:
         for may, event in ((answer, self._may_answer), (end, self._may_end)):
@@ -79,25 +96,33 @@ class Story:
         new = new_task(minimal_task())
         self.task = new.id
         database.change(lambda c: changes.create(c, [new]))
-        runner = ids.mint()
+        self.runner_id = runner = ids.mint()
         database.change(lambda c: changes.assign(c, new.id, runner))
         name = RUNNER_PREFIX + runner
-        self.runner: Any = ray.remote(Puppet).options(name=name, num_cpus=0).remote(runner)
-        self.settings = Settings(state_dir=state_dir, max_retries=0, infeasible_grace=0)
+        self.runner: Any = ray.remote(Puppet).options(name=name, num_cpus=1).remote(runner)
+        self.settings = Settings(
+            state_dir=state_dir, max_retries=0, infeasible_grace=0, idle_timeout=600
+        )
+        self.submitted: list[object] = []
         self.before_refusal: Callable[[], object] = str  # called when one is submitted
 
-    async def start(self) -> None:
+    async def start(self, drained: tuple[str, ...] = ()) -> None:
+        """`drained`: the nodes where nothing was to run any more a while ago."""
         self.looks: asyncio.Queue[None] = asyncio.Queue()
         node = ray.get_runtime_context().get_node_id()
         self.dispatcher = Dispatcher(self.settings, "instance", "store", node, self._submit)
         running = self.database.change(changes.with_runner)
-        await self.dispatcher.start([], running, restarted=True)
+        await self.dispatcher.start(
+            [], running, restarted=True, drained=dict.fromkeys(drained, 0.0)
+        )
 
     def _submit(self, change: Callable[[Connection], T]) -> "asyncio.Future[T]":
         if change is changes.with_runner:
             self.looks.put_nowait(None)
-        if isinstance(change, partial) and change.func is changes.refuse:
-            self.before_refusal()
+        if isinstance(change, partial):
+            self.submitted.append(change.func)
+            if change.func is changes.refuse:
+                self.before_refusal()
         return asyncio.wrap_future(self.database.writer.submit(change))
 
     async def until_ended(self) -> dict[str, Any]:
@@ -183,3 +208,101 @@ def test_what_happens_while_tasks_are_refused_is_not_forgotten(
         return waiting
 
     assert asyncio.run(asyncio.wait_for(go(), 60)) == 1
+
+
+def test_a_runner_that_was_told_to_stop_takes_nothing_any_more(story: Story) -> None:
+    async def go() -> None:
+        await story.runner.told.remote(answer=True, end=False)
+        await story.start()
+        node = (await story.dispatcher.health(0)).nodes[0].node.id
+        while not (await story.dispatcher.health(0)).nodes[0].tasks:
+            await story.looks.get()
+        story.dispatcher.drain(node, deadline=0)
+        await story.runner.stopped.remote()
+        story.dispatcher.undrain(node)
+        await story.runner.told.remote(answer=True, end=True)
+        while (await story.dispatcher.health(0)).nodes[0].runners:
+            await story.looks.get()
+        await story.until_ended()
+
+    asyncio.run(asyncio.wait_for(go(), 60))
+
+
+def test_a_runner_is_at_one_thing_after_a_restart_between_two(story: Story) -> None:
+    """The store was killed when the second was on disk, and the end of the first was not."""
+    second = story.database.create()
+    story.database.change(lambda c: changes.assign(c, second, story.runner_id))
+
+    async def go() -> int:
+        await story.runner.told.remote(answer=True, end=False)
+        await story.start()
+        while not (await story.dispatcher.health(0)).nodes[0].tasks:
+            await story.looks.get()
+        for _ in range(5):
+            await story.looks.get()
+        await story.runner.told.remote(answer=True, end=True)
+        most: int = await story.runner.most.remote()
+        await story.until_ended()
+        return most
+
+    assert asyncio.run(asyncio.wait_for(go(), 60)) == 1
+    for task in (story.task, second):
+        assert b"COMPLETE" in (story.database.reader.get(task, View.MINIMAL) or b"")
+
+
+def test_the_end_of_an_attempt_is_submitted_before_the_next_one_begins(story: Story) -> None:
+    second = story.database.create()
+
+    async def go() -> None:
+        await story.runner.told.remote(answer=True, end=False)
+        await story.start()
+        while not (await story.dispatcher.health(0)).nodes[0].tasks:
+            await story.looks.get()
+        story.dispatcher.reserve(1)
+        story.dispatcher.enqueue([Queued(second, Pool("", SHAPE.key()))])
+        await story.runner.told.remote(answer=True, end=True)
+        while b"COMPLETE" not in (story.database.reader.get(second, View.MINIMAL) or b""):
+            await story.looks.get()
+        await story.until_ended()
+
+    asyncio.run(asyncio.wait_for(go(), 60))
+    assert story.submitted.index(changes.end) < story.submitted.index(changes.assign)
+
+
+def test_a_cancel_while_a_runner_is_taken_up_reaches_it(story: Story) -> None:
+    async def go() -> Mapping[str, int]:
+        await story.start()
+        _, running = story.database.change(lambda c: changes.cancel(c, story.task)) or (None, None)
+        assert running is not None
+        await story.dispatcher.cancel(running, patience_s=0)
+        await story.runner.told.remote(answer=True, end=False)
+        task = await story.until_ended()
+        assert task["state"] == "CANCELED"
+        return (await story.dispatcher.health(0)).repaired
+
+    assert "cancels" not in asyncio.run(asyncio.wait_for(go(), 60))
+
+
+def test_a_drain_that_was_due_while_the_store_was_down_reaches_a_runner(story: Story) -> None:
+    async def go() -> None:
+        await story.start(drained=(ray.get_runtime_context().get_node_id(),))
+        await story.runner.told.remote(answer=True, end=False)
+        await story.runner.stopped.remote()
+        await story.runner.told.remote(answer=True, end=True)
+        await story.until_ended()
+
+    asyncio.run(asyncio.wait_for(go(), 60))
+
+
+def test_an_attempt_whose_runner_cannot_be_looked_for_does_not_stay_for_ever(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(name: str) -> None:
+        raise RuntimeError(name)
+
+    async def go() -> dict[str, Any]:
+        monkeypatch.setattr(dispatcher.ray, "get_actor", fail)
+        await story.start()
+        return await story.until_ended()
+
+    assert asyncio.run(asyncio.wait_for(go(), 60))["state"] == "SYSTEM_ERROR"
