@@ -4,7 +4,9 @@ import pytest
 
 from raytes.cli import main
 from raytes.config import Settings
+from raytes.store.postgres import PostgreSQL
 from raytes.views import View
+from tests.postgres import Server
 from tests.store.conftest import Database
 
 
@@ -64,3 +66,20 @@ def test_it_makes_no_database_where_there_is_none(
     assert run(tmp_path, "--keep", "0") == 1
     assert "there is no database of raytes at" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_it_works_on_postgresql_while_the_store_writes_to_it(
+    postgres: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    url = postgres.fresh()
+    database = Database(PostgreSQL(url))
+    task = database.cancelled()
+    monkeypatch.setenv("RAYTES_DATABASE", url)
+    assert run(tmp_path, "--keep", "0") == 0
+    assert capsys.readouterr().out == "1 ended tasks are forgotten\n"
+    assert database.reader.get(task, View.MINIMAL) is None
+    assert database.create()
+    database.close()

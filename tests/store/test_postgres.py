@@ -1,6 +1,7 @@
 """What only PostgreSQL does: it can be far away, go, come back, and have other clients."""
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from raytes.config import Settings, load
 from raytes.store import changes, writer
 from raytes.store.database import (
     DatabaseUnavailable,
+    WrongSchema,
     database_of,
     prepare,
     recall,
@@ -204,3 +206,10 @@ def test_a_password_in_the_environment_goes_where_the_store_is(
     assert found.get_secret_value() == "postgresql://somebody:another@host/raytes"
     assert with_password(Settings(database=SECRET)).database == Settings(database=SECRET).database
     assert with_password(Settings()).database is None
+
+
+def test_a_driver_that_is_not_installed_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "raytes.store.postgres")
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(WrongSchema, match=r"psycopg.* pip install 'raytes\[postgres\]'"):
+        database_of(Settings(database=SECRET))
