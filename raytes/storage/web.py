@@ -62,13 +62,12 @@ class WebStore(UnstagedWrites):
             async with self._asked("HEAD", path) as answer:
                 if answer.status in {404, 410}:
                     raise _refusal(answer)
-                size = answer.content_length
-                if not answer.ok or size is None:
-                    # Some servers, and URLs that were signed for GET, know no HEAD.
-                    return Object(path, _UNKNOWN, None)
-                version = _version(answer)
-                in_ranges = version is not None and answer.headers.get("Accept-Ranges") == "bytes"
-                return WebObject(path, size, version, in_ranges)
+                if answer.ok and answer.content_length is not None:
+                    in_ranges = answer.headers.get("Accept-Ranges") == "bytes"
+                    return _object(path, answer, answer.content_length, in_ranges=in_ranges)
+            # Some servers, and URLs that were signed for GET, know no HEAD.
+            async with self._asked("GET", path, headers={"Range": "bytes=0-0"}) as answer:
+                return _object_behind(path, answer)
 
         return await retrying(attempt, fault_of)
 
@@ -250,6 +249,26 @@ def _refusal(answer: aiohttp.ClientResponse) -> Fault:
     fault = of_status(answer.status)
     # The status belongs into the message: whoever sees it looks at the server.
     return Fault("the store answered 404 (Not Found)") if isinstance(fault, Missing) else fault
+
+
+def _object_behind(path: str, answer: aiohttp.ClientResponse) -> Object:
+    """What the answer to a request for the first byte tells, of which nothing is read."""
+    if answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+        return Object(path, _UNKNOWN, None)  # it has no first byte
+    if not answer.ok:
+        raise _refusal(answer)
+    if answer.status != HTTPStatus.PARTIAL_CONTENT:
+        size = answer.content_length
+        return _object(path, answer, _UNKNOWN if size is None else size, in_ranges=False)
+    told = answer.headers.get("Content-Range", "").rpartition("/")[2]
+    if not told.isdecimal():
+        return Object(path, _UNKNOWN, None)
+    return _object(path, answer, int(told), in_ranges=True)
+
+
+def _object(path: str, answer: aiohttp.ClientResponse, size: int, *, in_ranges: bool) -> Object:
+    version = _version(answer) if size != _UNKNOWN else None
+    return WebObject(path, size, version, in_ranges and version is not None)
 
 
 def _version(answer: aiohttp.ClientResponse) -> str | None:

@@ -117,11 +117,15 @@ class _Handler(BaseHTTPRequestHandler):
                 headers.append(("Accept-Ranges", "bytes"))
             if self.command == "HEAD":
                 self._answer(200, [*headers, ("Content-Length", str(len(data)))], None)
-            elif self.server.knows_ranges and self.headers["If-Range"] == tag:
+            elif (
+                self.server.knows_ranges
+                and "Range" in self.headers
+                and self.headers.get("If-Range", tag) == tag
+            ):
                 first, last = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
                 part = data[first : last + 1]
                 headers.append(("Content-Range", f"bytes {first}-{last}/{len(data)}"))
-                self._answer(206, headers, part, fault)
+                self._answer(206 if part else 416, headers, part, fault)
             else:
                 self._answer(200, headers, data, fault)
 

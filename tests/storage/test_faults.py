@@ -39,13 +39,8 @@ def storage(make_storage: Callable[..., Storage], s3: S3Bucket, proxy: FaultyPro
 
 
 @pytest.fixture(params=["s3", "gs", "http"])
-def impatient(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[FaultyProxy, Bucket]]:
-    """Each kind of store behind a proxy, with less patience than usual."""
-    monkeypatch.setattr(s3_module, "_READ_TIMEOUT", 0.3)
-    monkeypatch.setattr(web, "_TIMEOUT", ClientTimeout(total=None, sock_read=0.3))
-    monkeypatch.setattr(gcs, "_TIMEOUT", ClientTimeout(total=None, sock_read=0.3))
+def proxied(request: pytest.FixtureRequest) -> Iterator[tuple[FaultyProxy, Bucket]]:
+    """Each kind of store behind a proxy."""
     names = {"s3": "s3_endpoint", "gs": "gcs_endpoint"}
     upstream = names.get(request.param) and request.getfixturevalue(names[request.param])
     with faulty_proxy(upstream) as proxy:
@@ -162,11 +157,15 @@ def test_a_directory_with_one_bad_file_fails_and_names_it(
 
 def test_what_stops_in_the_middle_is_asked_for_again(
     make_storage: Callable[..., Storage],
-    impatient: tuple[FaultyProxy, Bucket],
+    proxied: tuple[FaultyProxy, Bucket],
     tmp_path: Path,
     never: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    proxy, bucket = impatient
+    monkeypatch.setattr(s3_module, "_READ_TIMEOUT", 1)
+    monkeypatch.setattr(web, "_TIMEOUT", ClientTimeout(total=None, sock_read=1))
+    monkeypatch.setattr(gcs, "_TIMEOUT", ClientTimeout(total=None, sock_read=1))
+    proxy, bucket = proxied
     data = os.urandom(100_000)
     bucket.put("in", data)
     storage = make_storage(**bucket.settings)
@@ -180,11 +179,11 @@ def test_what_stops_in_the_middle_is_asked_for_again(
 
 def test_an_object_that_is_replaced_meanwhile_is_not_mixed(
     make_storage: Callable[..., Storage],
-    impatient: tuple[FaultyProxy, Bucket],
+    proxied: tuple[FaultyProxy, Bucket],
     tmp_path: Path,
     never: threading.Event,
 ) -> None:
-    proxy, bucket = impatient
+    proxy, bucket = proxied
     proxy.knows_ranges = True
     bucket.put("in", LARGE)
 

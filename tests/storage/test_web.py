@@ -79,17 +79,35 @@ def test_an_input_that_is_not_there_fails_with_the_status(
     assert not failed.value.transient
 
 
-def test_a_server_without_head_is_asked_all_the_same(
+@pytest.mark.parametrize("knows_ranges", [True, False])
+@pytest.mark.parametrize("size", [0, 1, 3 * ranges.SIZE])
+def test_what_is_signed_for_get_only_is_fetched_and_kept_all_the_same(
     storage: Storage,
     url: str,
     server: FaultyProxy,
     tmp_path: Path,
     never: threading.Event,
+    knows_ranges: bool,
+    size: int,
 ) -> None:
-    server.files["/lab/in"] = b"x"
-    server.faults.append(405)
-    storage.fetch(f"{url}/in", FILE, tmp_path / "in", never)
-    assert (tmp_path / "in").read_bytes() == b"x"
+    data = server.files["/lab/in"] = os.urandom(size)
+    server.knows_ranges = knows_ranges
+    for name in ("first", "second"):
+        server.faults.append(403)  # to HEAD
+        storage.fetch(f"{url}/in", FILE, tmp_path / name, never)
+        assert (tmp_path / name).read_bytes() == data
+    first_byte = "bytes=0-0"
+    assert ranges_of(server)[0] == first_byte
+    assert size == 0 or ranges_of(server)[-1] == first_byte
+
+
+def test_a_refusal_of_both_head_and_get_says_the_status(
+    storage: Storage, url: str, server: FaultyProxy, tmp_path: Path, never: threading.Event
+) -> None:
+    server.faults.extend([405, 403])
+    with pytest.raises(InputFailed, match="403"):
+        storage.fetch(f"{url}/in", FILE, tmp_path / "in", never)
+    assert server.requests == ["HEAD /lab/in", "GET /lab/in"]
 
 
 @pytest.mark.parametrize("fault", [503, 429, "reset", "truncate"])
