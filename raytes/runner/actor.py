@@ -164,16 +164,17 @@ class Runner:
     def _authorize(
         self, control: Control, task_id: str, attempt: int, receipts: Sequence[Receipt]
     ) -> bool:
+        asked: Any = None
         while True:
             control.check()
             try:
-                asked = self._found_store().authorize.remote(task_id, attempt, receipts)
-                while not ray.wait([asked], timeout=_LOOK_AT_STOP)[0]:
-                    control.check()
-                return bool(ray.get(asked))
+                asked = asked or self._found_store().authorize.remote(task_id, attempt, receipts)
+                return bool(ray.get(asked, timeout=_LOOK_AT_STOP))
+            except ray.exceptions.GetTimeoutError:
+                continue
             except (ValueError, ray.exceptions.RayError) as error:
                 logger.warning("the store did not say whether task %s goes on: %r", task_id, error)
-                self._store = None
+                self._store = asked = None
                 control.stop.wait(_ASK_AGAIN_AFTER)
 
     def _found_store(self) -> Any:

@@ -14,6 +14,9 @@ _LOOK_AT_STOP = 0.1  # seconds
 _CLEAN_UP = 0.5
 """Seconds that a cancelled transfer is given to tell its store; it goes on after them."""
 
+_REMOVAL = 5.0
+"""Seconds that the removal of what was staged may take before the attempt's end is told."""
+
 T = TypeVar("T")
 
 
@@ -41,6 +44,6 @@ async def _announcing(work: Coroutine[Any, Any, T], ended: threading.Event) -> T
 
 
 def finish(work: Coroutine[Any, Any, None]) -> None:
-    """Has `work` done in fsspec's loop; after a moment it goes on without being waited for."""
+    """Has `work` done in fsspec's loop; after a while it goes on without being waited for."""
     future = asyncio.run_coroutine_threadsafe(work, get_loop())
-    concurrent.futures.wait([future], timeout=_CLEAN_UP)
+    concurrent.futures.wait([future], timeout=_REMOVAL)

@@ -1,10 +1,12 @@
 """The runner on Ray."""
 
+import os
 import re
 import threading
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 import ray
 
 from raytes import ids
-from raytes.attempt import Assignment, Update
+from raytes.attempt import Assignment, Receipt, Update
 from raytes.config import Settings
 from raytes.models import TesState, TesTask
 from raytes.runner.actor import Runner
@@ -34,6 +36,29 @@ class Store:
 
     def updates(self) -> list[Update]:
         return self._updates
+
+
+class SilentStore(Store):
+    """Is asked for leave and never answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._asked = threading.Event()
+
+    def authorize(self, task_id: str, attempt: int, receipts: list[Receipt]) -> bool:
+        self._asked.set()
+        threading.Event().wait()
+        return False
+
+    def asked(self) -> bool:
+        return self._asked.wait(60)
+
+
+class WillingStore(Store):
+    """Gives leave to whoever asks."""
+
+    def authorize(self, task_id: str, attempt: int, receipts: list[Receipt]) -> bool:
+        return True
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +109,25 @@ def gpu_runner(store: Any, tmp_path: Path) -> Iterator[Any]:
     runner = start(tmp_path, num_gpus=1)
     yield runner
     ray.kill(runner)
+
+
+@dataclass
+class Storing:
+    """A runner that is about to store the output of its task."""
+
+    store: Any
+    runner: Any
+    assignment: Assignment
+    end: Any
+    files: Path
+
+
+def await_name_free(name: str) -> None:
+    """Ray forgets the name of an actor that was killed a moment later."""
+    deadline = time.monotonic() + 60
+    while name in ray.util.list_named_actors():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def assignment(images: Images, *command: str, **task: Any) -> Assignment:
@@ -150,6 +194,36 @@ def test_a_runner_that_is_stopped_gives_its_task_back(
     ray.get(runner.stop.remote())
     last = ray.get(running)
     assert (last.state, last.retry) == (TesState.QUEUED, True)
+
+
+@pytest.fixture
+def storing(cluster: None, tmp_path: Path, podman_images: Images) -> Iterator[Storing]:
+    """A runner at a task whose output waits for leave from a store that doesn't answer."""
+    store = ray.remote(SilentStore).options(name="store", num_cpus=0, max_concurrency=4).remote()
+    (tmp_path / "files").mkdir()
+    runner = start(tmp_path)
+    output = {"path": "/o/f", "url": str(tmp_path / "files/f")}
+    one = assignment(podman_images, "touch", "/o/f", outputs=[output])
+    end = runner.run.remote(one)
+    assert ray.get(store.asked.remote())
+    yield Storing(store, runner, one, end, tmp_path / "files")
+    ray.kill(runner)
+
+
+def test_a_runner_asks_for_leave_again_when_the_store_has_been_replaced(storing: Storing) -> None:
+    ray.kill(storing.store)
+    await_name_free("store")
+    store = ray.remote(WillingStore).options(name="store", num_cpus=0).remote()
+    assert ray.get(storing.end, timeout=60).state is TesState.COMPLETE
+    assert os.listdir(storing.files) == ["f"]
+    ray.kill(store)
+
+
+def test_an_attempt_that_waits_for_leave_can_be_cancelled(storing: Storing) -> None:
+    ray.get(storing.runner.cancel.remote(storing.assignment.task_id, 1))
+    assert ray.get(storing.end, timeout=60).state is TesState.CANCELED
+    assert os.listdir(storing.files) == []
+    ray.kill(storing.store)
 
 
 def test_a_runner_asks_podman_for_the_gpu_that_ray_has_assigned_to_it(
