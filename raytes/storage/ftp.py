@@ -13,13 +13,13 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from posixpath import dirname, join
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from raytes.storage import faults
+from raytes.storage.aside import Aside
 from raytes.storage.faults import Fault, Forbidden, Missing
 from raytes.storage.hosts import refusal_of_address
 from raytes.storage.objects import Object, Outgoing, Staged, check_size
@@ -70,7 +70,7 @@ class FtpStore:
             session.put(file.source, temporary, file.transfer)
 
         await self._do(put)
-        return _Aside(self, temporary, file.path)
+        return Aside(self, temporary, file.path)
 
     async def place(self, temporary: str, path: str) -> None:
         """Has the file `temporary` appear at `path`, in place of what was there."""
@@ -304,21 +304,6 @@ class _Session:
     def _end_of_transfer(self) -> None:
         self._data = None
         self._connection.voidresp()
-
-
-@dataclass(frozen=True, slots=True)
-class _Aside:
-    """A file that is on the server under another name."""
-
-    store: FtpStore
-    temporary: str
-    path: str
-
-    async def commit(self) -> None:
-        await self.store.place(self.temporary, self.path)
-
-    async def discard(self) -> None:
-        await self.store.remove(self.temporary)
 
 
 def _guarded_address(host: str, port: int) -> str:

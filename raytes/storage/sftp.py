@@ -9,7 +9,6 @@ import secrets
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from posixpath import dirname, join
 from typing import Any, TypeVar
@@ -19,6 +18,7 @@ import asyncssh
 from asyncssh import sftp
 
 from raytes.storage import faults
+from raytes.storage.aside import Aside
 from raytes.storage.faults import Fault, Missing
 from raytes.storage.objects import Object, Outgoing, Staged, check_size
 from raytes.storage.progress import Transfer
@@ -104,7 +104,7 @@ class SftpStore:
                 raise
 
         await self._do(lambda client: _with_directory(client, file.aside, put))
-        return _Aside(self, temporary, file.path)
+        return Aside(self, temporary, file.path)
 
     async def place(self, temporary: str, path: str) -> None:
         """Has the file `temporary` appear at `path`, in place of what was there."""
@@ -156,21 +156,6 @@ class SftpStore:
                 connection = await asyncssh.connect(**self._options)
                 self._client = await connection.start_sftp_client()
             return self._client
-
-
-@dataclass(frozen=True, slots=True)
-class _Aside:
-    """A file that is on the server under another name."""
-
-    store: SftpStore
-    temporary: str
-    path: str
-
-    async def commit(self) -> None:
-        await self.store.place(self.temporary, self.path)
-
-    async def discard(self) -> None:
-        await self.store.remove(self.temporary)
 
 
 async def _with_directory(
