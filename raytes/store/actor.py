@@ -34,7 +34,7 @@ from raytes.store.changes import Created, Pool, Queued
 from raytes.store.database import DatabaseUnavailable, database_of
 from raytes.store.documents import NewTask
 from raytes.store.line import Exchange
-from raytes.store.retention import Retention, prune
+from raytes.store.retention import Retention, prune_for_ever
 from raytes.store.writer import Writer
 
 T = TypeVar("T")
@@ -46,7 +46,6 @@ _REPLACE_WITHIN_S = 10.0
 _REPLACE_EVERY_S = 0.1
 _READY_PATIENCE_S = 10.0
 _INSIST_EVERY_S = 0.5
-_PRUNE_EVERY_S = 60.0
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +110,7 @@ class Store:
         await self._dispatcher.start(waiting, running, restarted=restarted, drained=self._drained)
         kept = Retention(self._settings.retention_age, self._settings.retention_count)
         if kept:
-            self._pruning = asyncio.create_task(self._prune(kept))
+            self._pruning = asyncio.create_task(prune_for_ever(self._submit, kept))
         await self._exchange.open()
         spare_what_is_there()
 
@@ -239,15 +238,6 @@ class Store:
         self._exchange.close()
         await self._dispatcher.stop()
         await asyncio.to_thread(self._writer.close)
-
-    async def _prune(self, kept: Retention) -> None:
-        while True:
-            try:
-                if removed := await prune(self._submit, kept):
-                    logger.info("%d ended tasks were not to be kept any longer", removed)
-            except DatabaseUnavailable as error:
-                logger.warning("ended tasks could not be removed: %s", error)
-            await asyncio.sleep(_PRUNE_EVERY_S)
 
     async def _insist(self, change: Callable[[Connection], T]) -> T:
         """Make a change without which nothing can begin: again until the database takes it."""

@@ -4,6 +4,7 @@ No state of a task is changed here: what has ended is there, and then it isn't.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ import orjson
 from sqlalchemy import BindParameter, Connection, bindparam, delete, func, select
 
 from raytes.moment import as_text
+from raytes.store.database import DatabaseUnavailable
 from raytes.store.schema import attempts, documents, receipts, system_logs, tags, tails, tasks
 
 # How many tasks one transaction removes: a few milliseconds, for which others wait to write.
@@ -20,6 +22,9 @@ _PIECE = 25
 _PAUSE_S = 0.02
 
 Change = Callable[[Connection], int]
+Submit = Callable[[Change], "asyncio.Future[int]"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +39,18 @@ class Retention:
         return self.age is not None or self.count is not None
 
 
-async def prune(submit: "Callable[[Change], asyncio.Future[int]]", kept: Retention) -> int:
+async def prune_for_ever(submit: Submit, kept: Retention, every_s: float = 60.0) -> None:
+    """Remove what is not to be kept, now and again."""
+    while True:
+        try:
+            if removed := await prune(submit, kept):
+                logger.info("%d ended tasks were not to be kept any longer", removed)
+        except DatabaseUnavailable as error:
+            logger.warning("ended tasks could not be removed: %s", error)
+        await asyncio.sleep(every_s)
+
+
+async def prune(submit: Submit, kept: Retention) -> int:
     """Remove what is not to be kept, in transactions between which others write; how many.
 
     Raises:

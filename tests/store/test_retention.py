@@ -9,6 +9,7 @@ from raytes.config import Settings
 from raytes.models import TesState
 from raytes.moment import as_text
 from raytes.store import changes, retention, schema
+from raytes.store.database import DatabaseUnavailable
 from raytes.store.retention import Retention
 from raytes.views import View
 from tests.store.conftest import Database, minimal_task
@@ -105,3 +106,26 @@ def test_late_news_of_a_forgotten_task_changes_nothing(database: Database) -> No
     late = Update(task, 1, 9, TesState.RUNNING, system_logs=("late",))
     assert database.change(lambda c: changes.record(c, late)) is False
     assert set(rows(database).values()) == {0}
+
+
+def test_the_store_goes_on_forgetting_also_after_the_database_could_not_be_written(
+    database: Database,
+) -> None:
+    tasks = [ended(database, hours) for hours in (2, 1)]
+    refusals = iter([DatabaseUnavailable("the disk is full")])
+    forgotten = asyncio.Event()
+
+    def submit(change: retention.Change) -> "asyncio.Future[int]":
+        if refusal := next(refusals, None):
+            raise refusal
+        future = asyncio.wrap_future(database.writer.submit(change))
+        future.add_done_callback(lambda _: there(database, tasks)[0] or forgotten.set())
+        return future
+
+    async def go() -> None:
+        pruning = asyncio.create_task(retention.prune_for_ever(submit, Retention(count=1), 0.01))
+        await asyncio.wait_for(forgotten.wait(), 30)
+        pruning.cancel()
+
+    asyncio.run(go())
+    assert there(database, tasks) == [False, True]
