@@ -430,8 +430,12 @@ class Dispatcher:
                     death = await self._nodes.death(node)  # Ray takes a while to be sure of it
                 if death is None:
                     self._failed_on(node)
+            elif not node and loss is not STOPPED:
+                # What it ran may be at work yet, and must not go on beside the next attempt.
+                await self._nodes.sweep_all()
             why = loss or death or runner_lost(self._nodes.name(node))
-            await self._settle(key, lambda c: changes.lose(c, task, why, self._settings), node)
+            lose = partial(changes.lose, task=task, loss=why, settings=self._settings)
+            await self._settle(key, lose, node)
         finally:
             # Whatever happened: the reconciler then finds that nobody sees to it.
             self._in_hand.discard(key)

@@ -52,6 +52,8 @@ class Nodes:
         self._found: dict[str, Node] = {}
         self._conditions = Conditions(self._examine)
         self._trusted: set[str] = set()
+        self._sweeps = 0  # of all nodes, begun so far
+        self._sweeping = asyncio.Lock()
         self.closures = Closures(time.monotonic)
         """Which of them are closed."""
 
@@ -143,6 +145,19 @@ class Nodes:
         for line in removed:
             logger.info("removed %s on node %s, left by a dead runner", line, self.name(node))
         return True
+
+    async def sweep_all(self) -> None:
+        """Remove what dead runners left, wherever that was.
+
+        Those who ask meanwhile share one sweep: the next, because what they ask for may be
+        younger than that which is under way.
+        """
+        before = self._sweeps
+        async with self._sweeping:
+            if self._sweeps == before:
+                self._sweeps += 1
+                able = [node.id for node in self._found.values() if node.cpus]
+                await asyncio.gather(*map(self.sweep, able))
 
     async def fence_off(self, given_up: Assignment) -> bool:
         """Remove what lost attempts at a task have staged of its outputs; whether that could be

@@ -17,6 +17,7 @@ from raytes.config import Settings
 from raytes.dispatch import dispatcher, upkeep
 from raytes.dispatch.dispatcher import Dispatcher
 from raytes.dispatch.leases import RUNNER_PREFIX
+from raytes.dispatch.nodes import Nodes
 from raytes.dispatch.shape import Shape
 from raytes.models import TesState
 from raytes.runner.actor import RunnerInfo
@@ -316,3 +317,21 @@ def test_an_attempt_whose_runner_cannot_be_looked_for_does_not_stay_for_ever(
         return await story.until_ended()
 
     assert asyncio.run(asyncio.wait_for(go(), 60))["state"] == "SYSTEM_ERROR"
+
+
+def test_what_a_runner_left_that_was_killed_with_the_store_is_removed_before_the_next_attempt(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def sweep(nodes: Nodes, node: str) -> bool:
+        story.submitted.append(node)
+        return True
+
+    async def go() -> str:
+        monkeypatch.setattr(Nodes, "sweep", sweep)
+        ray.kill(story.runner)
+        await story.start()
+        await story.until_ended()
+        return ray.get_runtime_context().get_node_id()
+
+    node = asyncio.run(asyncio.wait_for(go(), 60))
+    assert story.submitted.index(node) < story.submitted.index(changes.lose)

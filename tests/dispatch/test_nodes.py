@@ -1,0 +1,43 @@
+import asyncio
+from pathlib import Path
+
+import pytest
+import ray
+
+from raytes.config import Settings
+from raytes.dispatch.nodes import Nodes
+
+
+def entry(node: str, cpus: float) -> dict[str, object]:
+    resources = {"CPU": cpus} if cpus else {}
+    address = {"NodeManagerHostname": node, "NodeManagerAddress": "10.0.0.1"}
+    return {"NodeID": node, "Alive": True, "Resources": resources, **address}
+
+
+def test_those_who_ask_for_a_sweep_of_all_nodes_share_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "nodes", lambda: [entry("a", 2), entry("b", 8), entry("head", 0)])
+
+    async def go() -> list[str]:
+        nodes = Nodes(Settings(state_dir=tmp_path), "instance", "head", lambda: None)
+        await nodes.refresh()
+        swept: list[str] = []
+        begun, go_on = asyncio.Event(), asyncio.Event()
+
+        async def sweep(node: str) -> bool:
+            swept.append(node)
+            begun.set()
+            return await go_on.wait()
+
+        monkeypatch.setattr(nodes, "sweep", sweep)
+        first = asyncio.create_task(nodes.sweep_all())
+        await begun.wait()
+        later = [asyncio.create_task(nodes.sweep_all()) for _ in range(5)]
+        await asyncio.sleep(0)  # they have asked
+        assert swept == ["a", "b"]
+        go_on.set()
+        await asyncio.gather(first, *later)
+        return swept
+
+    assert asyncio.run(go()) == ["a", "b", "a", "b"]
