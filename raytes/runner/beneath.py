@@ -43,7 +43,11 @@ class Namespace:
             inside = posixpath.join(at, name)
             found = self._sources.get(inside) or (host / name if host else None)
             if found is None and not self._leads_to_a_mount(inside):
-                raise Outside(f"{path} leads to {inside}, where nothing of the task is mounted")
+                raise Outside(
+                    f"{path} leads to {inside}, where nothing of the task is mounted"
+                    if links
+                    else f"no executor has made anything at {inside}"
+                )
             if found is not None and inside not in self._sources and found.is_symlink():
                 links += 1
                 if links > _MAX_LINKS:

@@ -202,11 +202,13 @@ def test_outputs_under_the_root_of_a_container_that_never_began_are_missing(benc
                 {"image": bench.images.busybox, "command": ["nope"], "ignore_error": True},
                 bench.executor("echo x > /out.txt"),
             ],
-            "outputs": [output(bench, "/out.txt", "out")],
-        }
+            "outputs": [output(bench, "/out.txt", "out"), output(bench, "/none.txt", "none")],
+        },
+        missing_outputs="warn",
     )
     assert attempt.state is TesState.COMPLETE, attempt.system_logs
     assert attempt.exit_codes == [127, 0]
+    assert "no executor has made anything at /none.txt" in attempt.system_logs
     assert (bench.files / "out").read_text() == "x\n"
 
 
