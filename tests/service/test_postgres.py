@@ -35,7 +35,7 @@ def cluster(podman_images: Images) -> Iterator[RayCluster]:
 
 
 def test_postgresql_may_die_and_come_back_and_then_the_head_node_may(
-    new_service: Callable[..., Service], mortal: Server, cluster: RayCluster, tmp_path: Path
+    mortal: Server, cluster: RayCluster, new_service: Callable[..., Service], tmp_path: Path
 ) -> None:
     shared = {
         "RAYTES_DATABASE": mortal.fresh(),
@@ -74,7 +74,7 @@ def test_postgresql_may_die_and_come_back_and_then_the_head_node_may(
 
 @pytest.mark.slow  # it waits for as long as a machine that is gone may take to be noticed
 def test_a_second_service_on_a_database_is_refused_with_a_sentence(
-    new_service: Callable[..., Service], postgres: Server, tmp_path: Path
+    postgres: Server, new_service: Callable[..., Service], tmp_path: Path
 ) -> None:
     url = postgres.fresh()
     new_service("first", RAYTES_DATABASE=url).start()
