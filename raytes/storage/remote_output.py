@@ -50,18 +50,17 @@ class RemoteOutput:
         self._progress = progress
         self._seen: Mapping[str, str] = {}
         self._asides: set[str] = set()
-        self._directories: list[Entry] = []
+        self._entries: list[Entry] = []
         self._files: dict[str, _File] = {}  # by the entry's `relative`; those that wait
 
     def stage(self, entries: Sequence[Entry], stop: threading.Event) -> None:
         """As `Output.stage`."""
-        self._directories += [entry for entry in entries if entry.source is None]
-        files = [entry for entry in entries if entry.source is not None]
-        run(self._stage_all(files), stop)
+        self._entries += entries
+        run(self._stage_all([entry for entry in entries if entry.source is not None]), stop)
 
     def commit(self, stop: threading.Event) -> list[Stored]:
         """As `Output.commit`."""
-        files = list(self._files.values())
+        files = [self._files[entry.relative] for entry in self._entries if entry.source is not None]
         run(self._commit_all(files), stop)
         return [Stored(file.entry.relative, file.url, file.size) for file in files]
 
@@ -109,7 +108,8 @@ class RemoteOutput:
 
     async def _commit_all(self, files: Sequence[_File]) -> None:
         await in_parallel(files, self._commit, limit=_FILES_AT_ONCE)
-        await in_parallel(self._directories, self._mark, limit=_FILES_AT_ONCE)
+        directories = [entry for entry in self._entries if entry.source is None]
+        await in_parallel(directories, self._mark, limit=_FILES_AT_ONCE)
         await self._tidy(await self._remote.store())
 
     async def _commit(self, file: _File) -> None:

@@ -304,3 +304,12 @@ def test_an_s3_url_may_name_its_server_where_a_section_is_called_after_it(
     assert s3.get("tree/a/one") == b"1"
     assert [one.url for one in stored] == [f"{url}/tree/a/one", f"{url}/tree/two"]
     assert files_below(tmp_path / "in") == {"a/one": b"1", "two": b"2"}
+
+
+def test_what_was_stored_is_told_in_the_order_of_the_output(
+    s3: S3Bucket, make_storage: Callable[..., Storage], tmp_path: Path, never: threading.Event
+) -> None:
+    sizes = [12_000_000, 1, 1, 1]  # the first takes longest
+    entries = [entry(tmp_path / str(i), bytes(size), str(i)) for i, size in enumerate(sizes)]
+    stored = publish(make_storage(**s3.settings), entries, f"{s3.url}/out", never)
+    assert [one.relative for one in stored] == ["0", "1", "2", "3"]
