@@ -1,7 +1,11 @@
 """The load: tasks of several kinds, and the model that knows how each must end."""
 
 import random
+import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -40,6 +44,24 @@ class Load:
     service: Service
     chance: random.Random
     sent: dict[str, Sent] = field(default_factory=dict)
+
+    @contextmanager
+    def coming(self, rate: float) -> Iterator[None]:
+        """Have tasks come and be cancelled while in this block, so many a second."""
+        over = threading.Event()
+
+        def come() -> None:
+            while not over.wait(1 / rate):
+                self.submit()
+                self.cancel_some()
+
+        with ThreadPoolExecutor(1) as thread:
+            coming = thread.submit(come)
+            try:
+                yield
+            finally:
+                over.set()
+            coming.result()
 
     def submit(self) -> None:
         """Send one more task of a random kind and shape."""

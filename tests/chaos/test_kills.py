@@ -1,9 +1,9 @@
 """A random load under random kills: nothing lost, doubled, stuck, or left behind.
 
 The seed is printed, and RAYTES_CHAOS_SEED repeats a run's load and order of kills (what they hit
-is a matter of moments). RAYTES_CHAOS_ROUNDS and RAYTES_CHAOS_TASKS (a round) make it longer:
+is a matter of moments). RAYTES_CHAOS_ROUNDS and RAYTES_CHAOS_RATE (tasks a second) make it longer:
 
-    RAYTES_CHAOS_ROUNDS=60 RAYTES_CHAOS_TASKS=9 python -m pytest tests/chaos --timeout 3600
+    RAYTES_CHAOS_ROUNDS=100 RAYTES_CHAOS_RATE=3 python -m pytest tests/chaos -m ""
 """
 
 import os
@@ -45,27 +45,21 @@ def run(service: Service, kills: Mapping[str, Kill], say: Say) -> None:
     """Kill at random while a load is run; check what became of it, and print the figures."""
     seed = int(os.environ.get("RAYTES_CHAOS_SEED", secrets.randbelow(10**6)))
     rounds = int(os.environ.get("RAYTES_CHAOS_ROUNDS", len(kills)))
-    tasks_a_round = int(os.environ.get("RAYTES_CHAOS_TASKS", "5"))
+    rate = float(os.environ.get("RAYTES_CHAOS_RATE", "2"))
     say(f"\nRAYTES_CHAOS_SEED={seed}")
     chance = random.Random(seed)
-    load = Load(service, chance)
+    load = Load(service, random.Random(seed))
     # All of them once, before any comes again.
     order = chance.sample(list(kills), len(kills))
     order += chance.choices(list(kills), k=max(0, rounds - len(order)))
     killed: list[tuple[str, float]] = []
-    missed: list[str] = []
     began = time.monotonic()
-    for what in order[:rounds]:
-        for _ in range(tasks_a_round):
-            load.submit()
-        load.cancel_some()
-        # Between any two statements: there is no event to wait for.
-        time.sleep(chance.random())
-        moment = time.time()
-        if kills[what](chance):
-            killed.append((what, moment))
-        else:
-            missed.append(what)
+    with load.coming(rate):
+        for what in order[:rounds]:
+            # Between any two statements: there is no event to wait for.
+            time.sleep(chance.uniform(0.5, 2))
+            if moment := kill(kills[what], chance):
+                killed.append((what, moment))
     tasks = load.settle()
     seconds = time.monotonic() - began
     load.check(tasks)
@@ -78,11 +72,22 @@ def run(service: Service, kills: Mapping[str, Kill], say: Say) -> None:
         waits = [until_next_end(moment, tasks) for name, moment in killed if name == what]
         known = [wait for wait in waits if wait is not None]
         words = f"  {what}: killed {len(waits)} times"
-        if absent := missed.count(what):
+        if absent := order[:rounds].count(what) - len(waits):
             words += f", not there {absent} times"
         if known:
             words += f"; next end after {statistics.median(known):.1f} s, at most {max(known):.1f}"
         say(words)
+
+
+def kill(kill: Kill, chance: random.Random) -> float | None:
+    """Kill something as soon as it is there; when, since the epoch, or None if it never was."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        moment = time.time()
+        if kill(chance):
+            return moment
+        time.sleep(0.1)
+    return None
 
 
 def ends(tasks: list[TesTask]) -> str:
@@ -127,5 +132,6 @@ def test_whatever_is_killed_of_a_cluster_each_task_ends_once_and_nothing_is_left
     config.write_text(f'local_root = [{{path = "{files}", shared = true}}]\n')
     service = new_service(**ENVIRONMENT, **cluster.environment, RAYTES_CONFIG=str(config))
     service.files = files
+    service.cluster = cluster.processes
     service.start()
     run(service, victims.of_service(service) | victims.of_cluster(cluster, cpus=2), say)

@@ -78,6 +78,10 @@ class RayCluster:
         """What who joins it needs."""
         return {**self.token, "RAY_ADDRESS": self.address}
 
+    def processes(self) -> list[int]:
+        """The processes that its nodes were started with."""
+        return [node.process.pid for node in self.nodes]
+
     def add_node(self, cpus: int, labels: str = "", **environment: str) -> RayNode:
         options = ["--address", self.address, "--num-cpus", str(cpus)]
         options += ["--labels", labels] if labels else []

@@ -33,6 +33,8 @@ class Service:
         self.environment = environment
         self.url = ""
         self.process: subprocess.Popen[str] | None = None
+        self.cluster: Callable[[], list[int]] = list
+        """The processes that a cluster which it joins was started with."""
 
     def start(self, stderr: int | None = None) -> "Service":
         self.process = subprocess.Popen(
@@ -80,7 +82,7 @@ class Service:
         # HAProxy leaves its family when it is started anew.
         marks = (socket, f"{runtime_path(self.state_dir)}/h/", *self.containers())
         table = _process_table()
-        family = {self.process.pid}
+        family = {self.process.pid, *self.cluster()}
         while grown := {pid for pid, (parent, _) in table.items() if parent in family} - family:
             family |= grown
         return [
