@@ -12,7 +12,15 @@ from typing import Final
 
 from raytes.attempt import Assignment, Receipt, Update
 from raytes.config import GB, Settings
-from raytes.errors import Canceled, ContainerLost, DiskFull, MissingOutput, RaytesError, SystemFault
+from raytes.errors import (
+    Canceled,
+    ContainerLost,
+    ContainerRefused,
+    DiskFull,
+    MissingOutput,
+    RaytesError,
+    SystemFault,
+)
 from raytes.models import TesExecutor, TesState, TesTask
 from raytes.parameters import choices_of
 from raytes.runner.allowance import within_disk, within_time
@@ -33,7 +41,7 @@ from raytes.runner.inputs import (
 from raytes.runner.mounts import Bind, MountPlan, Original, plan_mounts
 from raytes.runner.outputs import StageOut, StoredOutput, find_output
 from raytes.runner.owner import lock_of, owned_directory
-from raytes.runner.podman import Engine, Image, NotFound
+from raytes.runner.podman import Engine, Image
 from raytes.runner.report import Report, Send
 from raytes.runner.service import PodmanService
 from raytes.runner.stdio import open_streams, written_streams
@@ -245,12 +253,13 @@ class _Attempt:
             in_image.put(execution.container)
             failure = self._outcome(number, execution)
             in_image.take(execution.container, is_cleaned_up=execution.is_cleaned_up)
-        except NotFound as missing:
-            if "no such container" not in str(missing):
+        except ContainerRefused as refusal:
+            # Podman's status for it depends on how far it had come when it noticed.
+            if "no such container" not in str(refusal):
                 raise
             raise ContainerLost(
                 f"the container {execution.container[:12]} was removed, and not by raytes"
-            ) from missing
+            ) from refusal
         finally:
             self._execution = None
             # By a service that has been started again, if it was this that failed.
