@@ -194,7 +194,9 @@ def containers(label: str) -> list[str]:
 
 def _process_table() -> dict[int, tuple[int, str]]:
     """Each process' parent and command line."""
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True)
+    listed = subprocess.run(
+        ["ps", "-ww", "-eo", "pid=,ppid=,args="], capture_output=True, text=True
+    )
     rows = (line.split(maxsplit=2) for line in listed.stdout.splitlines())
     return {int(row[0]): (int(row[1]), row[2]) for row in rows if len(row) == 3}
 
