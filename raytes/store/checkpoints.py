@@ -47,7 +47,7 @@ def carry_over(path: Path) -> None:
     Raises:
         sqlite3.Error: it can't be read or written now.
     """
-    connection = sqlite3.connect(f"file:{path}?mode=rw", timeout=_BUSY_TIMEOUT_S, uri=True)
+    connection = sqlite3.connect(f"{path.as_uri()}?mode=rw", timeout=_BUSY_TIMEOUT_S, uri=True)
     with contextlib.closing(connection):
         _, length, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         if length >= _LONG:

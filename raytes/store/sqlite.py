@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
@@ -68,7 +68,7 @@ class SQLite(Database):
 
     def _engine(self, begin_with: str, pragmas: tuple[str, ...]) -> Engine:
         engine = create_engine(
-            f"sqlite:///{self._path}",
+            URL.create("sqlite", database=str(self._path)),
             connect_args={"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False},
             paramstyle="named",
             hide_parameters=True,

@@ -13,7 +13,7 @@ from raytes.store.writer import Writer
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return Settings(state_dir=tmp_path).database_file
+    return Settings(state_dir=tmp_path / "is it 100%? #1").database_file
 
 
 @pytest.fixture
