@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from raytes.api.invalid import FieldError, InvalidDocument, shortened
+from raytes.unicode import as_unicode
 
 _log = logging.getLogger(__name__)
 
@@ -79,10 +80,12 @@ def problem(
         more: members beside those of every problem.
     """
     title = HTTPStatus(status).phrase
-    content: dict[str, object] = {"status": status, "title": title, "detail": _utf8(detail)}
+    content: dict[str, object] = {"status": status, "title": title, "detail": as_unicode(detail)}
     content |= more or {}
     if errors:
-        content["errors"] = [{"field": _utf8(e.field), "message": _utf8(e.message)} for e in errors]
+        content["errors"] = [
+            {"field": as_unicode(e.field), "message": as_unicode(e.message)} for e in errors
+        ]
     body = orjson.dumps(content)
     # A task that isn't there may be there soon, and a 404 may be kept for long.
     return Response(
@@ -91,11 +94,6 @@ def problem(
         headers={"Cache-Control": "no-store", **(headers or {})},
         media_type=MEDIA_TYPE,
     )
-
-
-def _utf8(text: str) -> str:
-    """A message may quote a file name, and file names may be no text."""
-    return text.encode(errors="replace").decode()
 
 
 def install(app: FastAPI) -> None:

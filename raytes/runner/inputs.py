@@ -12,6 +12,7 @@ from raytes.models import TesFileType, TesInput, TesTask
 from raytes.runner.concurrently import concurrently
 from raytes.runner.mounts import MountPlan, Original
 from raytes.storage import Audience, Progress, Storage
+from raytes.unicode import is_unicode
 
 _WORLD_WRITABLE = 0o777  # an image may run as any user
 _AT_ONCE = 8  # inputs of one task; each of them may be a directory
@@ -183,4 +184,9 @@ def _original(path: Path, settings: Settings) -> Original:
     writable = any(
         root.rw and path.is_relative_to(root.path.resolve()) for root in settings.local_root
     )
+    if writable and path.is_dir() and not is_unicode(str(path)):
+        raise InputFailed(
+            f"the input {path} lies in a writable root and can't be mounted, because its path is "
+            "not UTF-8; rename it"
+        )
     return Original(path, directory=path.is_dir(), writable=writable)

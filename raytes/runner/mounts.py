@@ -7,6 +7,7 @@ each of its executors. What it may only read is bind-mounted from where it is.
 - So is the parent of a FILE output, because tools write a temporary file and rename it.
 - A `file://` input is the original, read-only. Below a volume or a DIRECTORY output, which are
   one with what is in them, it is copied; below the parent of a FILE output it isn't.
+- An original whose path is not UTF-8 is copied: Podman's API, which is JSON, can't name it.
 - An input directory in which something else of the task lies is copied too: mounting
   into the original would change it.
 - What an executor writes to stdout and stderr is kept on the node and needs no mount at all.
@@ -21,6 +22,7 @@ from typing import Final
 from raytes.errors import InvalidMounts
 from raytes.models import TesFileType, TesTask
 from raytes.runner.wildcards import fixed_directory, has_wildcards, literal
+from raytes.unicode import is_unicode
 
 # Filled by the kernel and the container runtime: what is mounted over them breaks programs.
 _KERNEL: Final = ("/proc", "/sys", "/dev")
@@ -145,9 +147,11 @@ class _Planner:
             if place := self._place_in_root(i, path):
                 staged[i] = place
                 continue
-            if i not in self._originals:
-                staged[i] = self._scratch / "inputs" / str(i)
-            source = self._originals[i].path if i in self._originals else staged[i]
+            original = self._originals.get(i)
+            if original and is_unicode(str(original.path)):
+                source = original.path
+            else:
+                source = staged[i] = self._scratch / "inputs" / str(i)
             binds.append(Bind(source, path, writable=False))
         below_no_bind = [path for path in self._streams if not self._below_a_root(path)]
         return MountPlan(

@@ -16,6 +16,7 @@ from raytes.attempt import Tails, Update
 from raytes.models import TesExecutorLog, TesFileType, TesOutputFileLog, TesState, TesTaskLog
 from raytes.moment import now
 from raytes.runner.streams import Tail
+from raytes.unicode import as_unicode
 
 _STATE_AFTER: Final = 0.1  # seconds; of a short task it goes with the last update
 _TAILS_EVERY: Final = 1.0  # seconds
@@ -31,6 +32,8 @@ Send = Callable[[Update, Callable[[bool], None]], None]
 
 class Report:
     """Collects what happens in an attempt and sends it; may be used from several threads.
+
+    It takes any text, names of files that aren't UTF-8 too, and sends Unicode.
 
     That an executor has started is sent in a moment. Tails and lines of the system log are sent
     at most once a second, and only if there are new ones. A task that is over sooner sends
@@ -62,7 +65,7 @@ class Report:
 
     def line(self, message: str) -> None:
         """Add a line to the system log."""
-        message = " ".join(_text(message).splitlines())
+        message = " ".join(as_unicode(message).splitlines())
         with self._lock:
             if len(self._lines) == _LINES_KEPT:
                 self._lines.popleft()
@@ -73,7 +76,8 @@ class Report:
     def metadata(self, **values: str) -> None:
         """Add to the attempt's metadata."""
         with self._lock:
-            self._log.metadata = {**(self._log.metadata or {}), **values}
+            said = {name: as_unicode(value) for name, value in values.items()}
+            self._log.metadata = {**(self._log.metadata or {}), **said}
 
     def transfer(self, how_far: str) -> None:
         """Tell how far a transfer has come, as the metadata's `transfer`; empty: it is over."""
@@ -90,7 +94,7 @@ class Report:
     def output(self, index: int, kind: TesFileType, files: list[TesOutputFileLog]) -> None:
         """Tell what an output turned out to be, and what was stored of it."""
         named = [
-            file.model_copy(update={"path": _text(file.path), "url": _text(file.url)})
+            file.model_copy(update={"path": as_unicode(file.path), "url": as_unicode(file.url)})
             for file in files
         ]
         with self._lock:
@@ -218,8 +222,3 @@ class Report:
                     self._lock.wait(left)
                 else:
                     self._send_now()
-
-
-def _text(words: str) -> str:
-    """What is said may have file names in it, and these need not be text."""
-    return words.encode(errors="replace").decode()

@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 
+from raytes.unicode import is_unicode
+
 OBJECT_STORES = frozenset({"s3", "gs", "abfs", "az"})
 """The schemes whose URLs are a bucket and a literal key."""
 
@@ -140,15 +142,6 @@ def names_host(prefix: str) -> bool:
         return parse(prefix).scheme in WITH_HOST
     except InvalidURL:
         return False
-
-
-def is_unicode(text: str) -> bool:
-    """Whether `text` can be written as UTF-8 (it has no lone surrogates)."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _check_text(url: str) -> None:

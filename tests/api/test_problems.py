@@ -84,8 +84,8 @@ def test_a_problem_without_mistakes_has_no_list_of_them() -> None:
 def test_a_problem_can_quote_what_is_no_text() -> None:
     reply = problem(400, "no \udc80", [FieldError("a\udc80", "b\udc80")])
     content = orjson.loads(reply.body)
-    assert content["detail"] == "no ?"
-    assert content["errors"] == [{"field": "a?", "message": "b?"}]
+    assert content["detail"] == "no \ufffd"
+    assert content["errors"] == [{"field": "a\ufffd", "message": "b\ufffd"}]
 
 
 def check(client: TestClient, method: str, path: str, status: int) -> JsonObject:

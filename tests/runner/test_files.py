@@ -296,10 +296,45 @@ def test_files_whose_names_are_no_text_are_stored_and_named_as_well_as_can_be(
         outputs=[output(bench, "/out", "out", type="DIRECTORY")],
     )
     assert attempt.state is TesState.COMPLETE, attempt.system_logs
-    assert stored(attempt) == [("/out/a?b", "2"), ("/out/c\nd", "2")]
+    assert stored(attempt) == [("/out/a\ufffdb", "2"), ("/out/c\nd", "2")]
     assert os.listdir(os.fsencode(bench.files / "out")) == [b"a\xffb", b"c\nd"]
-    assert "/out/e? f is left out" in attempt.system_logs
+    assert "/out/e\ufffd f is left out" in attempt.system_logs
     assert attempt.log.to_json()
+
+
+def test_an_input_whose_name_is_not_utf_8_is_there(bench: Bench) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    (bench.files / name).write_text("file\n")
+    (bench.files / "d").mkdir()
+    (bench.files / "d" / name).write_text("in directory\n")
+    (bench.files / f"{name}.d").mkdir()
+    (bench.files / f"{name}.d/f").write_text("below\n")
+    url = f"file://{bench.files}/caf%E9"
+    attempt = bench.sh(
+        "cat /f /d/* /vol/d/* /below/f",
+        volumes=["/vol"],
+        inputs=[
+            {"url": url, "path": "/f"},
+            {"url": str(bench.files / "d"), "path": "/d", "type": "DIRECTORY"},
+            {"url": str(bench.files / "d"), "path": "/vol/d", "type": "DIRECTORY"},
+            {"url": f"{url}.d", "path": "/below", "type": "DIRECTORY"},
+        ],
+    )
+    assert attempt.state is TesState.COMPLETE, attempt.system_logs
+    assert attempt.stdout() == "file\nin directory\nin directory\nbelow\n"
+
+
+def test_a_directory_that_can_not_be_mounted_writable_is_refused(bench: Bench) -> None:
+    (bench.files / os.fsdecode(b"caf\xe9")).mkdir()
+    attempt = bench.run(
+        {
+            "inputs": [{"url": f"file://{bench.files}/caf%E9", "path": "/d", "type": "DIRECTORY"}],
+            "executors": [bench.executor("echo new > /d/f")],
+        },
+        local_root=(LocalRoot(path=bench.files, rw=True),),
+    )
+    assert attempt.failure_reason == "input_failed"
+    assert f"the input {bench.files}/caf\ufffd lies in a writable root" in attempt.system_logs
 
 
 def test_a_stdout_can_not_be_led_out_of_the_mounts(bench: Bench) -> None:

@@ -3,10 +3,11 @@
 import threading
 from collections.abc import Callable
 
+import orjson
 import pytest
 
 from raytes.attempt import Update
-from raytes.models import TesState
+from raytes.models import TesFileType, TesOutputFileLog, TesState
 from raytes.runner import report
 from raytes.runner.report import Report
 from raytes.runner.streams import Tail
@@ -115,3 +116,15 @@ def test_a_task_that_is_over_at_once_says_all_in_its_last_update(
     last = one.last(TesState.COMPLETE)
     assert line.updates == []
     assert (last.seq, last.tails[0].stdout, words(last.system_logs)) == (1, "hello", ["first"])
+
+
+def test_what_is_not_unicode_is_said_in_unicode() -> None:
+    one = Report("task", 1, Line().send)
+    one.line("caf\udce9 is left out")
+    one.metadata(caf="\udce9")
+    one.output(0, TesFileType.FILE, [TesOutputFileLog(url="u", path="/\udce9", size_bytes="1")])
+    last = one.last(TesState.COMPLETE)
+    assert words(last.system_logs) == ["caf\ufffd is left out"]
+    assert last.log is not None
+    assert orjson.loads(last.log.to_json())["outputs"][0]["path"] == "/\ufffd"
+    assert (last.log.metadata or {})["caf"] == "\ufffd"
