@@ -61,3 +61,5 @@ class Update:
     output_types: dict[int, TesFileType] = field(default_factory=dict)
     # Of the last update only: another attempt may succeed where this one failed.
     retry: bool = False
+    # Of the last update only: the node was at fault, and may fail other tasks too.
+    of_node: bool = False

@@ -14,17 +14,20 @@ class RaytesError(Exception):
 class SystemFault(RaytesError):
     """An attempt could not go on for a cause of the system, not of the user's command.
 
-    `transient` tells whether another attempt, here or on another node, may succeed.
+    `transient` tells whether another attempt, here or on another node, may succeed, and
+    `of_node` whether it is the node that is at fault, so that other tasks would fail there too.
     """
 
     failure_reason = "system_error"
     transient = True
+    of_node = False
 
 
 class PodmanUnavailable(SystemFault):
     """The node's Podman service can't be reached or started, or answers with faults."""
 
     failure_reason = "podman_unavailable"
+    of_node = True
 
 
 class ContainerRefused(SystemFault):
@@ -38,12 +41,14 @@ class ContainerLost(SystemFault):
     """Somebody else removed the container, or what watches over it, while it ran."""
 
     failure_reason = "container_lost"
+    of_node = True
 
 
 class DiskFull(SystemFault):
     """The node has no room left for the task's files."""
 
     failure_reason = "disk_full"
+    of_node = True
 
 
 class ImagePullFailed(SystemFault):

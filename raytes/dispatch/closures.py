@@ -1,15 +1,16 @@
 """Why nodes are closed to tasks, and when those are looked at again: pure policy.
 
-A node is closed while it can't run tasks, after two attempts running there that failed for
-causes of the system, and while it is drained. Whoever drives this tells what was found on a
-node and how the attempts there ended.
+A node is closed while it can't run tasks, after two attempts running there that failed by its
+own fault, and while it is drained. A registry or a store of objects that is down closes none:
+every node would be, in turn. Whoever drives this tells what was found on a node and how the
+attempts there ended.
 """
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 FAILED = 2
-"""So many attempts running that failed for causes of the system suspend a node."""
+"""So many attempts running that failed by a node's own fault suspend it."""
 
 AGAIN_S = 15.0
 """So often a node that is ill is looked at while tasks wait."""
@@ -24,7 +25,7 @@ _LONGEST_PAUSE_S = 300.0
 class _Record:
     fault: str = ""  # why it can't run tasks, as the last look found
     looked: float = 0.0  # when that was
-    failed: int = 0  # attempts running, for causes of the system
+    failed: int = 0  # attempts running, by its own fault
     suspended: float | None = None  # when it may be looked at again; None: it isn't suspended
     suspensions: int = 0  # since an attempt there went well
 
@@ -43,7 +44,7 @@ class Closures:
         if record.fault:
             return record.fault
         if record.suspended is not None:
-            return f"the last {FAILED} attempts there failed for causes of the system"
+            return f"{FAILED} attempts there failed by the node's own fault"
         return "it is being drained" if node in self._drained else ""
 
     def looked(self, node: str, fault: str) -> None:
@@ -59,7 +60,7 @@ class Closures:
             record.failed = record.suspensions = 0
 
     def failed(self, node: str) -> bool:
-        """An attempt failed for a cause of the system; whether that suspends the node.
+        """An attempt failed by the node's own fault; whether that suspends it.
 
         A node that passes its looks and fails its tasks is suspended longer each time.
         """

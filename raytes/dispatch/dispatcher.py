@@ -374,7 +374,7 @@ class Dispatcher:
         lease.task = None
         key = (last.task_id, last.attempt)
         self._in_hand.add(key)
-        if last.state is TesState.SYSTEM_ERROR and last.retry:
+        if last.of_node:
             self._failed_on(lease.node)
         elif last.state in (TesState.COMPLETE, TesState.EXECUTOR_ERROR):
             self._nodes.closures.went_well(lease.node)
@@ -442,7 +442,7 @@ class Dispatcher:
             self._settled.set()
 
     def _failed_on(self, node: str) -> None:
-        """An attempt failed on a node for a cause of the system."""
+        """An attempt failed on a node by the node's own fault."""
         if self._nodes.closures.failed(node):
             logger.warning("node %s gets no tasks: it is looked at first", self._nodes.name(node))
             self._nodes_changed()

@@ -68,6 +68,11 @@ def examine(settings: Settings, instance: str, version: str) -> Condition:
     )
 
 
+def is_low(free: int, total: int) -> bool:
+    """Whether a disk with so many bytes is nearly full."""
+    return free < min(_LOW_BYTES, _LOW_SHARE * total)
+
+
 def out_of_reach(cause: str) -> Condition:
     """The condition of a node on which nothing of raytes can be run."""
     sentence = (
@@ -105,7 +110,7 @@ def _existing(path: Path) -> Path:
 
 def _low(directory: Path) -> str | None:
     usage = shutil.disk_usage(directory)
-    if usage.free >= min(_LOW_BYTES, _LOW_SHARE * usage.total):
+    if not is_low(usage.free, usage.total):
         return None
     return (
         f"this node's disk is nearly full: {usage.free / GB:.1f} GB of {usage.total / GB:.0f} GB "

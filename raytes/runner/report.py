@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -131,7 +132,7 @@ class Report:
             self._ended.add(index)
             self._fresh_tails.add(index)
 
-    def last(self, state: TesState, *, retry: bool = False) -> Update:
+    def last(self, state: TesState, *, retry: bool = False, of_node: bool = False) -> Update:
         """The attempt's last update. It isn't sent: it is what running the attempt returns."""
         with self._lock:
             self._closing = True
@@ -143,7 +144,7 @@ class Report:
             self._transfer = ""
             self._fresh_tails = set(self._tails)  # an update before this one may have been lost
             self._state = state
-            return self._update(self._new_lines(), retry=retry)
+            return replace(self._update(self._new_lines()), retry=retry, of_node=of_node)
 
     def _send_now(self) -> None:
         if self._fresh_tails:
@@ -165,7 +166,7 @@ class Report:
             if self._due is not None:
                 self._lock.notify()
 
-    def _update(self, lines: tuple[str, ...], *, retry: bool = False) -> Update:
+    def _update(self, lines: tuple[str, ...]) -> Update:
         self._seq += 1
         self._due = None
         fresh, self._fresh_tails = self._fresh_tails, set()
@@ -182,7 +183,6 @@ class Report:
             unconfirmed=unconfirmed,
             input_types=dict(self._input_types),
             output_types=dict(self._output_types),
-            retry=retry,
         )
 
     @property

@@ -25,6 +25,7 @@ from raytes.models import TesExecutor, TesState, TesTask
 from raytes.parameters import choices_of
 from raytes.runner.allowance import within_disk, within_time
 from raytes.runner.beneath import Namespace
+from raytes.runner.condition import is_low
 from raytes.runner.control import Control
 from raytes.runner.enforcement import Enforcement
 from raytes.runner.executor import Execution, Limits, Result, Sandbox, remove_container
@@ -107,11 +108,15 @@ def run_attempt(
         report.line("the service or this node is being stopped; the task will be run again")
         return report.last(TesState.QUEUED, retry=True)
     except SystemFault as fault:
-        return _failed(report, fault, TesState.SYSTEM_ERROR, retry=fault.transient)
+        return _failed(
+            report, fault, TesState.SYSTEM_ERROR, retry=fault.transient, of_node=fault.of_node
+        )
     except Exception as error:
         report.metadata(failure_reason="internal_error")
         report.line(f"an internal error of the runner: {error!r}")
-        return report.last(TesState.SYSTEM_ERROR, retry=True)
+        # What the kernel refuses here are the attempt's own files, most of all on a full disk.
+        of_node = isinstance(error, OSError)
+        return report.last(TesState.SYSTEM_ERROR, retry=True, of_node=of_node)
     report.line("the task is complete")
     return report.last(TesState.COMPLETE)
 
@@ -162,12 +167,15 @@ class _Attempt:
         """Say what the node can't do, and refuse a task for which it has no room."""
         for shortcoming in self._enforcement.shortcomings:
             self._report.line(f"warning: {shortcoming}")
-        free = shutil.disk_usage(self._scratch).free
-        if free < self._disk:
-            raise DiskFull(
+        usage = shutil.disk_usage(self._scratch)
+        if usage.free < self._disk:
+            full = DiskFull(
                 f"the task asks for {self._disk / GB:g} GB of disk, and node {self._node.name} "
-                f"has {free / GB:.1f} GB left at {self._node.settings.scratch}"
+                f"has {usage.free / GB:.1f} GB left at {self._node.settings.scratch}; declare the "
+                "Ray resource disk_gb on the nodes, and tasks go where there is room"
             )
+            full.of_node = is_low(usage.free, usage.total)  # else it is the task that asks for much
+            raise full
 
     def _pull_images(self) -> dict[str, Image]:
         images: dict[str, Image] = {}
@@ -454,10 +462,17 @@ def _scratch(assignment: Assignment, node: Node, report: Report) -> Iterator[Pat
             remove_tree(directory)
 
 
-def _failed(report: Report, error: RaytesError, state: TesState, *, retry: bool = False) -> Update:
+def _failed(
+    report: Report,
+    error: RaytesError,
+    state: TesState,
+    *,
+    retry: bool = False,
+    of_node: bool = False,
+) -> Update:
     report.metadata(failure_reason=error.failure_reason)
     report.line(str(error))
-    return report.last(state, retry=retry)
+    return report.last(state, retry=retry, of_node=of_node)
 
 
 def _signal_words(number: int) -> str:

@@ -16,16 +16,30 @@ _NODE_FULL = {errno.ENOSPC, errno.EDQUOT}
 class Fault(Exception):
     """One request failed; the message is the reason, to be read after the URL."""
 
-    def __init__(self, reason: str, *, passing: bool = False, elsewhere: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        passing: bool = False,
+        elsewhere: bool = False,
+        of_node: bool = False,
+    ) -> None:
         super().__init__(reason)
         self.passing = passing
         """The same request may succeed in a moment."""
         self.transient = passing or elsewhere
         """Another attempt at the task may succeed, here or on another node."""
+        self.of_node = of_node
+        """It isn't the store that failed, but this node."""
 
     def at(self, place: str) -> "Fault":
         """The same fault, saying that it concerns `place`."""
-        return Fault(f"{place}: {self}", passing=self.passing, elsewhere=self.transient)
+        return Fault(
+            f"{place}: {self}",
+            passing=self.passing,
+            elsewhere=self.transient,
+            of_node=self.of_node,
+        )
 
 
 class Missing(Fault):
@@ -72,7 +86,7 @@ def fault_of(error: Exception) -> Fault:
         case PermissionError():
             return Fault("access is denied")
         case OSError() if error.errno in _NODE_FULL:
-            return Fault("the node's disk is full", elsewhere=True)
+            return Fault("the node's disk is full", elsewhere=True, of_node=True)
         case _:
             return Fault(_words(error))
 

@@ -95,5 +95,5 @@ class Remote:
         if isinstance(fault, Forbidden):
             return ForbiddenURL(self._hide(f"{what}: {fault}"))
         failed = kind(self._hide(f"{what}: {fault}"))
-        failed.transient = fault.transient
+        failed.transient, failed.of_node = fault.transient, fault.of_node
         return failed

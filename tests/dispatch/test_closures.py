@@ -62,7 +62,7 @@ def test_two_failures_running_suspend_a_node_and_it_is_looked_at_at_once(
     assert not closures.failed("n")
     assert closures.why("n") == ""
     assert closures.failed("n")
-    assert "failed for causes of the system" in closures.why("n")
+    assert "failed by the node's own fault" in closures.why("n")
     assert closures.due(waiting=True) == {"n"}
     closures.looked("n", "")
     assert closures.why("n") == ""

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from raytes import ids
 from raytes.attempt import Assignment, Update
 from raytes.config import Settings
-from raytes.dispatch import dispatcher, upkeep
+from raytes.dispatch import closures, dispatcher, upkeep
 from raytes.dispatch.dispatcher import Dispatcher
 from raytes.dispatch.leases import RUNNER_PREFIX
 from raytes.dispatch.nodes import Nodes
@@ -55,6 +55,7 @@ class Puppet:
         self._canceled = asyncio.Event()
         self._at = 0
         self._most = 0
+        self._ending: dict[str, Any] = {"state": TesState.COMPLETE}
 
     async def describe(self) -> RunnerInfo:
         await self._may_answer.wait()
@@ -66,7 +67,7 @@ class Puppet:
         self._most = max(self._most, self._at)
         await self._may_end.wait()
         self._at -= 1
-        return Update(assignment.task_id, assignment.attempt, 1, TesState.COMPLETE)
+        return Update(assignment.task_id, assignment.attempt, 1, **self._ending)
 
     async def cancel(self, task_id: str, attempt: int) -> None:
         self._canceled.set()
@@ -86,6 +87,10 @@ class Puppet:
     async def most(self) -> int:
         """How many attempts it was at, at once."""
         return self._most
+
+    async def end(self, **ending: Any) -> None:
+        self._ending = ending
+        await self.told(answer=True, end=True)
 
     async def told(self, *, answer: bool, end: bool) -> None:
         for may, event in ((answer, self._may_answer), (end, self._may_end)):
@@ -317,6 +322,24 @@ def test_an_attempt_whose_runner_cannot_be_looked_for_does_not_stay_for_ever(
         return await story.until_ended()
 
     assert asyncio.run(asyncio.wait_for(go(), 60))["state"] == "SYSTEM_ERROR"
+
+
+@pytest.mark.parametrize("of_node", [True, False])
+def test_only_what_is_its_own_fault_closes_a_node(
+    story: Story,
+    of_node: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(closures, "FAILED", 1)
+
+    async def go() -> dict[str, Any]:
+        await story.runner.end.remote(state=TesState.SYSTEM_ERROR, retry=True, of_node=of_node)
+        await story.start()
+        return await story.until_ended()
+
+    assert asyncio.run(asyncio.wait_for(go(), 60))["state"] == "SYSTEM_ERROR"
+    assert ("gets no tasks" in caplog.text) is of_node
 
 
 def test_what_a_runner_left_that_was_killed_with_the_store_is_removed_before_the_next_attempt(

@@ -70,6 +70,7 @@ def test_a_task_whose_podman_service_dies_is_tried_again(bench: Bench) -> None:
     assert attempt.state is TesState.SYSTEM_ERROR
     assert attempt.failure_reason == "podman_unavailable"
     assert attempt.last.retry
+    assert attempt.last.of_node
     assert bench.sh("echo again").stdout() == "again\n"
 
 

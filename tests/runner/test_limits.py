@@ -79,6 +79,7 @@ def test_a_node_without_the_room_that_is_asked_for_leaves_the_task_to_another(
     assert attempt.state is TesState.SYSTEM_ERROR
     assert attempt.failure_reason == "disk_full"
     assert attempt.last.retry
+    assert not attempt.last.of_node  # which has room for others
     assert attempt.executors == []
 
 

@@ -109,6 +109,18 @@ def test_an_input_that_is_an_output_too_leaves_the_cache_alone(
     assert (again.stdout(), cache_of(again)) == ("original", "hit")
 
 
+def test_a_store_that_is_down_is_tried_again_and_is_not_the_node_s_fault(bench: Bench) -> None:
+    url = "http://127.0.0.1:1"
+    attempt = bench.run(
+        {"executors": [bench.executor("true")], "inputs": [{"url": f"{url}/f", "path": "/f"}]},
+        schemes=("file", "http"),
+        storage={url: {}},
+    )
+    assert attempt.failure_reason == "input_failed"
+    assert attempt.last.retry
+    assert not attempt.last.of_node
+
+
 def test_transfers_that_last_are_told_of_in_the_system_log(
     bench: Bench, server: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
