@@ -1,5 +1,6 @@
 """What dead runners left on this node, found and removed."""
 
+import logging
 import os
 import shutil
 import subprocess
@@ -11,6 +12,8 @@ from raytes.runner.conmon import end_forgotten
 from raytes.runner.owner import claim_dead, is_alive
 from raytes.runner.podman import Engine
 from raytes.runner.service import PodmanService
+
+logger = logging.getLogger(__name__)
 
 
 def sweep(settings: Settings, instance: str) -> list[str]:
@@ -30,11 +33,18 @@ def sweep(settings: Settings, instance: str) -> list[str]:
 
 
 def sweep_with(engine: Engine, settings: Settings, instance: str) -> list[str]:
-    """`sweep` with an engine that is there already."""
+    """`sweep` with an engine that is there already.
+
+    A directory that can't be removed is left to the next one.
+    """
     removed = _sweep_containers(engine, instance) + end_forgotten(engine)
     for directory in claim_dead(instance_directory(settings, instance)):
-        remove_tree(directory)
-        removed.append("a scratch directory")
+        try:
+            remove_tree(directory)
+        except OSError as error:
+            logger.warning("%s can't be removed now: %s", directory, error)
+        else:
+            removed.append("a scratch directory")
     return removed
 
 

@@ -446,7 +446,11 @@ class _Attempt:
 
 @contextlib.contextmanager
 def _scratch(assignment: Assignment, node: Node, report: Report) -> Iterator[Path]:
-    """The attempt's own directory; gone after this block, unless it fails and is to be kept."""
+    """The attempt's own directory; gone after this block, unless it fails and is to be kept.
+
+    What can't be removed (as where a server still has a file of it open) changes nothing about
+    how the attempt ended: a sweep finds it.
+    """
     parent = instance_directory(node.settings, node.instance)
     with owned_directory(parent, f"{assignment.task_id}-{assignment.attempt}") as directory:
         try:
@@ -459,7 +463,13 @@ def _scratch(assignment: Assignment, node: Node, report: Report) -> Iterator[Pat
                 report.line(f"what it wrote is kept on node {node.name}: {directory.rename(kept)}")
             raise
         finally:
-            remove_tree(directory)
+            try:
+                remove_tree(directory)
+            except OSError as error:
+                report.line(
+                    f"{directory} on node {node.name} can't be removed now ({error}); that is "
+                    "tried again"
+                )
 
 
 def _failed(

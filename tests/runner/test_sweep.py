@@ -1,13 +1,18 @@
 """What dead runners left, and what living ones still use."""
 
+import os
+import subprocess
 import uuid
+from pathlib import Path
 
 import pytest
 
+from raytes.models import TesState
 from raytes.runner.owner import lock_of, owned_directory
 from raytes.runner.sweep import instance_directory, sweep
 from raytes.runner.task import Node
 from tests.images import Images
+from tests.runner.conftest import Bench
 
 
 @pytest.fixture
@@ -62,3 +67,39 @@ def test_another_service_s_containers_are_let_alone(
     container = start_container(own, podman_images.busybox, "/no/such/lock")
     assert sweep(node.settings, node.instance) == []
     own.podman.engine().remove(container)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount what can't be removed")
+def test_what_can_not_be_removed_does_not_undo_what_was_stored_and_goes_later(
+    bench: Bench,
+) -> None:
+    mounted: list[Path] = []
+
+    def authorize(*_: object) -> bool:
+        if not mounted:
+            (name,) = bench.scratch()
+            mounted.append(instance_directory(bench.node.settings, bench.node.instance) / name)
+            (mounted[0] / "stuck").mkdir()
+            subprocess.run(["mount", "-t", "tmpfs", "tmpfs", mounted[0] / "stuck"], check=True)
+        return True
+
+    def sweep_node() -> list[str]:
+        return sweep(bench.node.settings, bench.node.instance)
+
+    try:
+        attempt = bench.run(
+            {
+                "executors": [bench.executor("echo x > /out/f")],
+                "outputs": [{"path": "/out/f", "url": str(bench.files / "f")}],
+            },
+            authorize=authorize,
+        )
+        assert attempt.state is TesState.COMPLETE
+        assert (bench.files / "f").read_text() == "x\n"
+        assert f"{mounted[0]} on node test-node can't be removed now" in attempt.system_logs
+        assert sweep_node() == []
+    finally:
+        (left,) = bench.scratch()
+        parent = instance_directory(bench.node.settings, bench.node.instance)
+        subprocess.run(["umount", parent / left / "stuck"], check=True)
+    assert sweep_node() == ["a scratch directory"]
