@@ -33,15 +33,24 @@ _POLL: Final = 0.02  # seconds
 
 # $1 socket, $2 the runners' lock file, $3 the service's log, $4 the instance's label, $5 the lean
 # conmon, the rest Podman's options. Whoever has the exclusive lock may remove what this node's
-# runners have left: none of them lives any more.
+# runners have left: none of them lives any more. Unless the file is another one by now: where a
+# service was started again, the other watcher has seen to that, and who is there has come later.
+# The service of the late watcher is killed, because one that ends by itself removes the name of
+# its socket, which may be that of a new one.
 _WATCHER: Final = """
 socket=$1 users=$2 log=$3 label=$4 conmon=$5; shift 5
 podman system service "$@" --time 0 "unix://$socket" </dev/null >"$log" 2>&1 &
-flock --exclusive "$users" sh -c '
-    podman ps --all --quiet --filter "label=$3" | xargs --no-run-if-empty podman rm --force --time 0
-    kill "$1"; while kill -0 "$1" 2>/dev/null; do sleep 0.02; done
-    rm --recursive --force "$2" "$4"
-' - $! "${users%/*}" "$label" "$conmon" </dev/null >/dev/null 2>&1
+service=$!
+exec </dev/null >/dev/null 2>&1
+serves() { grep --quiet --fixed-strings "unix://$socket" "/proc/$service/cmdline"; }
+if flock --exclusive 9 && [ "$users" -ef /proc/self/fd/9 ]; then
+    podman ps --all --quiet --filter "label=$label" 9>&- |
+        xargs --no-run-if-empty podman rm --force --time 0 9>&-
+    if serves; then kill "$service"; fi
+    while serves; do sleep 0.02; done
+    rm --recursive --force "${users%/*}" "$conmon"
+fi 9<>"$users"
+if serves; then kill -KILL "$service"; fi
 """
 
 

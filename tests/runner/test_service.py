@@ -140,6 +140,46 @@ def test_a_service_that_died_is_started_again(settings: Settings, instance: str)
     service.release()
 
 
+def test_the_watcher_of_a_service_that_died_lets_those_alone_that_come_later(
+    settings: Settings, instance: str, podman_images: Images
+) -> None:
+    service = PodmanService(settings, instance)
+    service.engine()
+    first = watchers(instance)
+    os.kill(service_pid(instance), signal.SIGKILL)
+    wait_until(lambda: not service_is_there(instance))
+    service.engine()
+    (second,) = watchers(instance) - first
+    waits = children(second, "flock")
+    assert waits
+    for pid in waits:
+        os.kill(pid, signal.SIGSTOP)
+    service.release()
+    wait_until(lambda: not first & watchers(instance))
+    later = User(settings, instance, podman_images.busybox)
+    for pid in waits:
+        os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: second not in watchers(instance))
+    service = PodmanService(settings, instance)
+    assert len(service.engine().containers([f"raytes.instance={instance}"])) == 1
+    assert later.address.exists()
+    service.release()
+    later.kill()
+
+
+def watchers(instance: str) -> set[int]:
+    return {
+        pid
+        for pid in processes(instance)
+        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"sh\0-c\0\nsocket=")
+    }
+
+
+def children(parent: int, name: str) -> list[int]:
+    pids = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [int(pid) for pid in pids if Path(f"/proc/{pid}/comm").read_text().strip() == name]
+
+
 def service_is_there(instance: str) -> bool:
     try:
         return service_pid(instance) > 0
