@@ -562,8 +562,12 @@ class Dispatcher:
             for task_id in tasks
         ]
         # Together, so that they share transactions.
-        refused = await asyncio.gather(*(self._persist(refuse) for refuse in refusals))
-        self._backlog.count -= sum(refused)
+        answers = await asyncio.gather(*(self._persist(refuse) for refuse in refusals))
+        refused = [ended for ended in answers if ended is not None]
+        self._backlog.count -= len(refused)
+        for ended in refused:
+            if ended.may_have_staged:
+                self._spawn(self._fence_off(ended.id))
         self._refill()
 
     async def _persist(

@@ -92,7 +92,7 @@ class Ended:
     state: TesState  # a final one, or QUEUED: it is tried again
     pool: Pool
     retries: int  # used up so far
-    # Of a final state: an attempt was given up, and what it had staged is still where it was.
+    # Of a final state: what an attempt had staged may still be where it was.
     may_have_staged: bool = False
 
 
@@ -232,12 +232,17 @@ def end(connection: Connection, last: Update, settings: Settings) -> Ended | Non
     Returns None if the attempt isn't the current one or has ended before.
     """
     ended = _conclude(connection, last, settings)
-    if ended is not None:
-        # Its runner has stored or removed all that it had staged.
+    if ended is None:
+        return None
+    # Then its runner has fenced off the attempts before it, and has stored all that it staged.
+    # Else it had it removed, as far as that was possible in the time that a cancel is given.
+    in_order = last.state in (TesState.COMPLETE, TesState.EXECUTOR_ERROR)
+    if in_order:
         connection.execute(_FORGET, {"task": last.task_id, "of_attempt": last.attempt})
-        if ended.state in FINAL and last.attempt > 1:
-            staged = bool(_receipts_of(connection, last.task_id))
-            ended = replace(ended, may_have_staged=staged)
+    if ended.state in FINAL and not (in_order and last.attempt == 1):
+        others = last.attempt > 1 and not in_order
+        staged = others or bool(_receipts_of(connection, last.task_id))
+        ended = replace(ended, may_have_staged=staged)
     return ended
 
 
@@ -304,17 +309,19 @@ def cancel(connection: Connection, task_id: str) -> tuple[TesState, Running | No
     return state, None
 
 
-def refuse(connection: Connection, task_id: str, reason: str, line: str) -> bool:
-    """End a queued task that can never run; whether it was still queued."""
+def refuse(connection: Connection, task_id: str, reason: str, line: str) -> Ended | None:
+    """End a queued task that can never run; None if it isn't queued any more."""
     row = connection.execute(_CURRENT, {"task": task_id}).one_or_none()
     if row is None or row.state != TesState.QUEUED.value:
-        return False
+        return None
     attempt = row.attempt + 1
     _open_log(connection, task_id, attempt)
     log = TesTaskLog(logs=[], outputs=[], metadata={"failure_reason": reason}, end_time=now())
     connection.execute(_LOG, {"task": task_id, "of_number": attempt, "text": log_json(log)})
     _append_lines(connection, task_id, attempt, [f"{now()} {line}"])
-    return _move(connection, task_id, row.attempt, TesState.SYSTEM_ERROR)
+    _move(connection, task_id, row.attempt, TesState.SYSTEM_ERROR)
+    pool, tried = Pool(row.owner, row.shape), row.attempt > 0
+    return Ended(task_id, TesState.SYSTEM_ERROR, pool, row.retries, may_have_staged=tried)
 
 
 def note(connection: Connection, task_id: str, line: str) -> None:

@@ -91,8 +91,8 @@ def test_the_next_attempt_gets_the_receipts_of_those_that_were_given_up(
     }
 
 
-@pytest.mark.parametrize("state", [TesState.COMPLETE, TesState.SYSTEM_ERROR])
-def test_of_an_attempt_that_ended_in_good_order_no_receipt_is_left(
+@pytest.mark.parametrize("state", [TesState.COMPLETE, TesState.EXECUTOR_ERROR])
+def test_of_an_attempt_that_has_stored_its_outputs_no_receipt_is_left(
     database: Database, state: TesState
 ) -> None:
     task_id = database.create()
@@ -100,6 +100,54 @@ def test_of_an_attempt_that_ended_in_good_order_no_receipt_is_left(
     authorize(database, task_id, 1, UPLOAD)
     assert not end(database, task_id, 1, state).may_have_staged
     assert kept(database) == 0
+
+
+@pytest.mark.parametrize("state", [TesState.SYSTEM_ERROR, TesState.CANCELED])
+def test_what_an_attempt_that_has_stored_less_may_have_left_is_told(
+    database: Database, state: TesState
+) -> None:
+    task_id = database.create()
+    begin(database, task_id)
+    authorize(database, task_id, 1, UPLOAD)
+    if state is TesState.CANCELED:
+        database.change(lambda c: changes.cancel(c, task_id))
+    ended = end(database, task_id, 1, state)
+    assert (ended.state, ended.may_have_staged) == (state, True)
+    assert database.change(changes.unrevoked) == [task_id]
+
+
+def test_an_attempt_that_is_given_back_leaves_its_receipts_to_the_next(database: Database) -> None:
+    task_id = database.create()
+    begin(database, task_id)
+    authorize(database, task_id, 1, UPLOAD)
+    end(database, task_id, 1, TesState.QUEUED)
+    assert begin(database, task_id).receipts == (UPLOAD,)
+
+
+@pytest.mark.parametrize(
+    ("state", "fenced"), [(TesState.SYSTEM_ERROR, False), (TesState.EXECUTOR_ERROR, True)]
+)
+def test_a_later_attempt_that_may_not_have_fenced_off_the_others_is_told(
+    database: Database, state: TesState, fenced: bool
+) -> None:
+    task_id = database.create()
+    begin(database, task_id)
+    lose(database, task_id, 1)
+    begin(database, task_id)
+    assert end(database, task_id, 2, state).may_have_staged is not fenced
+
+
+@pytest.mark.parametrize("attempts", [0, 1])
+def test_a_refused_task_may_have_left_something_if_it_was_tried(
+    database: Database, attempts: int
+) -> None:
+    task_id = database.create()
+    if attempts:
+        begin(database, task_id)
+        lose(database, task_id, 1)
+    refused = database.change(lambda c: changes.refuse(c, task_id, "infeasible", "no node"))
+    assert refused is not None
+    assert (refused.state, refused.may_have_staged) == (TesState.SYSTEM_ERROR, bool(attempts))
 
 
 def test_what_the_last_attempt_has_staged_is_told_when_it_is_given_up(database: Database) -> None:
