@@ -1,6 +1,7 @@
 """The application that the commands are registered with, and how a command fails."""
 
 import sys
+from io import TextIOWrapper
 from typing import Annotated, NoReturn
 
 import typer
@@ -41,3 +42,6 @@ def _program(
     ] = False,
 ) -> None:
     """A GA4GH Task Execution Service on Ray and Podman, and a client of any TES server."""
+    # What a task wrote may have characters that the terminal's encoding hasn't.
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")

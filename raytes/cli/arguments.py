@@ -5,9 +5,10 @@ Raises: ValueError, with a sentence that names the argument, for what can't be u
 
 import os
 from collections.abc import Iterable
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from raytes.models import TesFileType, TesInput, TesOutput
+from raytes.unicode import is_unicode
 
 
 def pairs(arguments: Iterable[str]) -> dict[str, str]:
@@ -54,7 +55,9 @@ def _type(location: str) -> TesFileType:
 
 
 def _absolute(url: str) -> str:
-    """A relative path is meant from where the person stands, which the server can't know."""
-    if urlsplit(url).scheme or os.path.isabs(url):
+    """A relative path is meant from where the person stands, which the server can't know. One
+    that isn't UTF-8 fits into a document as a `file://` URL."""
+    if urlsplit(url).scheme:
         return url
-    return os.path.abspath(url) + ("/" if url.endswith("/") else "")
+    path = url if os.path.isabs(url) else os.path.abspath(url) + "/" * url.endswith("/")
+    return path if is_unicode(path) else f"file://{quote(os.fsencode(path))}"

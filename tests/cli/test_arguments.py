@@ -31,6 +31,11 @@ def test_a_relative_path_is_meant_from_the_working_directory() -> None:
     assert output_of("/out/:results/").url == os.path.abspath("results") + "/"
 
 
+def test_a_path_that_is_not_utf_8_is_named_by_a_file_url() -> None:
+    assert input_of("/data/caf\udce9 1/:/data").url == "file:///data/caf%E9%201/"
+    assert output_of("/out:caf\udce9").url == f"file://{os.path.abspath('caf')}%E9"
+
+
 @pytest.mark.parametrize("argument", ["", "s3://bucket/key", "/data", ":/data", "a:b"])
 def test_an_input_without_url_or_path_is_refused_by_name(argument: str) -> None:
     with pytest.raises(ValueError, match="is not of the form URL:PATH"):

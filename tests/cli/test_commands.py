@@ -236,6 +236,16 @@ def test_logs_shows_each_stream_where_it_belongs_and_then_the_systems_words(
     )
 
 
+def test_logs_shows_what_the_terminal_s_encoding_has_and_marks_the_rest(script: Script) -> None:
+    script.on("GET", f"/tasks/{ID}", task("COMPLETE", 0, "caf\xe9 \u20ac\n"))
+    command = [sys.executable, "-m", "raytes", "logs", ID, "--server", script.url]
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+
+    shown = subprocess.run(command, capture_output=True, check=True, env=environment)
+
+    assert shown.stdout == b"caf\xe9 ?\n"
+
+
 def test_cancel_cancels_each_task(raytes: Command, script: Script) -> None:
     script.on("POST", "/tasks/a:cancel", {})
     script.on("POST", "/tasks/b:cancel", {})
