@@ -67,11 +67,12 @@ def filesystem_of(directory: Path) -> str:
     """The type of the filesystem that `directory` is on, as /proc/mounts names it."""
     found = directory.stat().st_dev
     kind = ""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields, _, source = line.partition(" - ")
-        device = os.makedev(*map(int, fields.split()[2].split(":")))
-        if device == found:
-            kind = source.split()[0]
+    with Path("/proc/self/mountinfo").open("rb") as lines:  # mount points' names may be no text
+        for line in lines:
+            fields, _, source = line.partition(b" - ")
+            device = os.makedev(*map(int, fields.split()[2].split(b":")))
+            if device == found:
+                kind = source.split()[0].decode()
     return kind
 
 

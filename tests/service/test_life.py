@@ -119,6 +119,18 @@ def test_the_token_of_its_ray_is_for_its_user_alone(service: Service) -> None:
     assert token.stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_a_mount_point_whose_name_is_no_text_is_in_nobody_s_way(tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9\r")
+    odd.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", odd], check=True)
+    try:
+        assert filesystem_of(odd) == "tmpfs"
+        assert filesystem_of(Path("/proc")) == "proc"
+    finally:
+        subprocess.run(["umount", odd], check=True)
+
+
 def test_the_filesystem_of_a_directory_is_known() -> None:
     assert filesystem_of(Path("/proc")) == "proc"
 
