@@ -169,7 +169,7 @@ class Settings(BaseSettings):
     retry_delay: float = Field(
         default=1.0,
         ge=0,
-        description="Seconds before the first retry; doubled for each that follows.",
+        description="Seconds before the first retry; doubled for each that follows, up to 300.",
     )
     drain_timeout: float = Field(
         default=0.0,

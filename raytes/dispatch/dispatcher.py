@@ -45,6 +45,7 @@ _NODES_EVERY_S = 2.0
 _STRANDED_AFTER_S = 10.0
 _ANSWER_TIMEOUT_S = 30.0
 _DATABASE_RETRY_S = 0.5
+_LONGEST_PAUSE_S = 300.0  # before a retry; a task may ask for a hundred of them
 
 logger = logging.getLogger(__name__)
 
@@ -408,7 +409,7 @@ class Dispatcher:
     async def _retry(self, ended: Ended, node: str) -> None:
         if ended.retries:
             self._retrying.add(ended.id)
-            await asyncio.sleep(self._settings.retry_delay * 2 ** (ended.retries - 1))
+            await asyncio.sleep(pause_before(ended.retries, self._settings.retry_delay))
             self._retrying.discard(ended.id)
         self.enqueue([Queued(ended.id, ended.pool)])
         if node and ended.retries:
@@ -594,6 +595,11 @@ class Dispatcher:
         self._background.discard(task)
         if not task.cancelled() and (error := task.exception()):
             logger.error("the dispatcher failed", exc_info=error)
+
+
+def pause_before(retry: int, delay: float) -> float:
+    """Seconds before a retry, the first of which is number 1 and waits for `delay`."""
+    return min(delay * 2 ** (retry - 1), max(delay, _LONGEST_PAUSE_S))
 
 
 def _key(task: Running) -> AttemptKey:

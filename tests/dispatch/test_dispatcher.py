@@ -15,7 +15,7 @@ from raytes import ids
 from raytes.attempt import Assignment, Update
 from raytes.config import Settings
 from raytes.dispatch import closures, dispatcher, upkeep
-from raytes.dispatch.dispatcher import Dispatcher
+from raytes.dispatch.dispatcher import Dispatcher, pause_before
 from raytes.dispatch.leases import RUNNER_PREFIX
 from raytes.dispatch.nodes import Nodes
 from raytes.dispatch.shape import Shape
@@ -358,3 +358,8 @@ def test_what_a_runner_left_that_was_killed_with_the_store_is_removed_before_the
 
     node = asyncio.run(asyncio.wait_for(go(), 60))
     assert story.submitted.index(node) < story.submitted.index(changes.lose)
+
+
+def test_the_pause_before_a_retry_is_doubled_up_to_a_bound() -> None:
+    assert [pause_before(retry, 1.0) for retry in (1, 2, 3, 9, 10, 100)] == [1, 2, 4, 256, 300, 300]
+    assert pause_before(5, 1000.0) == 1000
