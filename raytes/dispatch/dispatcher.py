@@ -599,7 +599,7 @@ class Dispatcher:
 
 def pause_before(retry: int, delay: float) -> float:
     """Seconds before a retry, the first of which is number 1 and waits for `delay`."""
-    return min(delay * 2 ** (retry - 1), max(delay, _LONGEST_PAUSE_S))
+    return min(delay * 2.0 ** (retry - 1), max(delay, _LONGEST_PAUSE_S))
 
 
 def _key(task: Running) -> AttemptKey:
