@@ -6,17 +6,20 @@ ranges, and wait five minutes for a server that has stopped answering.
 """
 
 import asyncio
+import base64
 import json
 import mimetypes
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import aiohttp
+import google_crc32c
 
 # Not gcsfs.GCSFileSystem: that one first asks Google's gRPC endpoint for each bucket's kind,
 # which an emulator doesn't have.
@@ -42,6 +45,13 @@ _SMALL = 5 * 2**20
 _UPLOADS_AT_ONCE = 8  # each with one part in memory
 
 
+@dataclass(frozen=True, slots=True)
+class GcsObject(Object):
+    """An object with the checksum that Google keeps of it."""
+
+    crc32c: str | None = None  # in base64
+
+
 class GcsStore(UnstagedWrites):
     """Buckets of Google Cloud Storage, or of a server with its JSON API."""
 
@@ -65,7 +75,7 @@ class GcsStore(UnstagedWrites):
             )
         except Missing:
             return None
-        return Object(path, int(found["size"]), str(found["generation"]))
+        return _object(path, found)
 
     async def find_below(self, path: str) -> list[Object]:
         directory = path.rstrip("/")
@@ -76,14 +86,16 @@ class GcsStore(UnstagedWrites):
         except Missing:
             return []
         return [
-            Object(name, info["size"], str(info["generation"]))
-            for name, info in found.items()
-            if name.startswith(f"{directory}/")
+            _object(name, info) for name, info in found.items() if name.startswith(f"{directory}/")
         ]
 
     async def get(self, found: Object, destination: Path, transfer: Transfer) -> None:
         open_range = partial(self._opened, found)
         await ranges.get_ranges(found, destination, transfer, open_range, self.fault_of)
+        told = found.crc32c if isinstance(found, GcsObject) else None
+        if told is not None and told != await asyncio.to_thread(_crc32c_of, destination):
+            wrong = "what came is not what the store has: its checksum (CRC32C) is another one"
+            raise Fault(wrong, passing=True)
 
     async def mark(self, path: str) -> None:
         marker = f"{path.rstrip('/')}/"
@@ -190,3 +202,17 @@ class GcsStore(UnstagedWrites):
 
     def _uploads_to(self, bucket: str) -> str:
         return f"{self._filesystem._location}/upload/storage/v1/b/{quote(bucket)}/o"
+
+
+def _object(path: str, resource: Mapping[str, Any]) -> Object:
+    """An object as the JSON API describes it."""
+    size, generation = int(resource["size"]), str(resource["generation"])
+    return GcsObject(path, size, generation, resource.get("crc32c"))
+
+
+def _crc32c_of(file: Path) -> str:
+    checksum: Any = google_crc32c.Checksum()  # type: ignore[no-untyped-call]
+    with file.open("rb") as data:
+        while piece := data.read(ranges.PIECE):
+            checksum.update(piece)
+    return base64.b64encode(checksum.digest()).decode()

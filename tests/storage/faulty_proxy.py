@@ -19,7 +19,8 @@ class FaultyProxy(ThreadingHTTPServer):
     """Passes requests on (or keeps what is PUT there, if there is nowhere to pass them); for
     each entry of `faults` one request fares otherwise: a number is the status it gets, a URL
     where it is redirected to, `reset` breaks the connection, `truncate` ends the body early,
-    `stall` stops in the middle of it, and `hang` never answers.
+    `stall` stops in the middle of it, `corrupt` changes a byte, `hang` never answers, and with an
+    empty one it fares well.
     """
 
     daemon_threads = True
@@ -143,6 +144,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         cut = fault in {"truncate", "stall"}
+        if fault == "corrupt" and body:
+            body = bytes([body[0] ^ 1]) + body[1:]
         if body is not None:
             self.wfile.write(body[: len(body) // 2] if cut else body)
             self.wfile.flush()

@@ -87,6 +87,27 @@ def test_a_download_gets_over_a_passing_fault(
     assert not proxy.faults
 
 
+def test_bytes_that_changed_on_the_way_are_noticed_by_the_checksum_of_the_store(
+    gcs_endpoint: str,
+    make_storage: Callable[..., Storage],
+    tmp_path: Path,
+    never: threading.Event,
+) -> None:
+    bucket = GcsBucket(gcs_endpoint, new_bucket_name())
+    bucket.put("in", b"data")
+    with faulty_proxy(gcs_endpoint) as proxy:
+        for section in bucket.settings["storage"].values():
+            section["endpoint_url"] = proxy.url
+        storage = make_storage(**bucket.settings)
+        proxy.faults.extend(["", "corrupt"])
+        with pytest.raises(InputFailed, match="CRC32C") as failed:
+            storage.fetch(f"{bucket.url}/in", FILE, tmp_path / "in", never)
+        assert failed.value.transient
+        assert not proxy.faults
+        storage.fetch(f"{bucket.url}/in", FILE, tmp_path / "in", never)
+    assert (tmp_path / "in").read_bytes() == b"data"
+
+
 @pytest.mark.parametrize("fault", [500, 503, 429, "reset"])
 @pytest.mark.parametrize("data", [b"small", LARGE])
 def test_an_upload_gets_over_a_passing_fault(
