@@ -332,6 +332,7 @@ def test_only_what_is_its_own_fault_closes_a_node(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(closures, "FAILED", 1)
+    monkeypatch.setattr(closures, "AGAIN_S", 0.1)
 
     async def go() -> dict[str, Any]:
         await story.runner.end.remote(state=TesState.SYSTEM_ERROR, retry=True, of_node=of_node)

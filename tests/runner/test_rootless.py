@@ -25,12 +25,20 @@ _CAN_NOT = (
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="all tests are run as an ordinary user here")
 @pytest.mark.timeout(400)
-def test_an_ordinary_user_s_tasks_are_run_as_root_s_are() -> None:
+@pytest.mark.parametrize(
+    "files",
+    [
+        pytest.param(["test_files.py", "test_sweep.py"], id="files"),
+        pytest.param([""], id="all", marks=pytest.mark.slow),
+    ],
+)
+def test_an_ordinary_user_s_tasks_are_run_as_root_s_are(files: list[str]) -> None:
     with ordinary_user() as user:
         user.write(".config/containers/storage.conf", _STORAGE)
         tests = [
             "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "-m", "not slow",
-            f"--basetemp={user.home}/tmp", f"--ignore={__file__}", "tests/runner",
+            f"--basetemp={user.home}/tmp", f"--ignore={__file__}",
+            *(f"tests/runner/{file}" for file in files),
         ]  # fmt: skip
         ran = user.run(sys.executable, *tests, timeout=380)
         assert ran.returncode == 0, ran.stdout

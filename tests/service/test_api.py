@@ -1,5 +1,6 @@
 """The API through the running service: HAProxy, Serve, the application, the database."""
 
+import contextlib
 import itertools
 import re
 import socket
@@ -331,7 +332,8 @@ def conversation(service: Service, request: bytes) -> bytes:
     assert base.hostname is not None
     with socket.create_connection((base.hostname, base.port or 80), timeout=30) as connection:
         connection.sendall(request)
-        connection.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):  # it may have been answered and closed already
+            connection.shutdown(socket.SHUT_WR)
         with connection.makefile("rb") as answer:
             return answer.read()
 
