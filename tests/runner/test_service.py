@@ -66,8 +66,8 @@ def instance(podman_images: Images) -> Iterator[str]:
     directory.rmdir()
 
 
-def processes(instance: str) -> list[int]:
-    """The Podman services and watchers of an instance."""
+def processes(instance: str, beginning: bytes = b"") -> list[int]:
+    """The Podman services and watchers of an instance whose command line begins so."""
     name = runtime_directory(instance).name
     found = []
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
@@ -75,16 +75,17 @@ def processes(instance: str) -> list[int]:
             line = entry.read_bytes()
         except OSError:
             continue
-        if name.encode() in line:
+        if name.encode() in line and line.startswith(beginning):
             found.append(int(entry.parent.name))
     return found
 
 
-def service_pid(instance: str) -> int:
-    for pid in processes(instance):
-        if b"podman\0system\0service" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            return pid
-    raise AssertionError("there is no service")
+def services(instance: str) -> list[int]:
+    return processes(instance, b"podman\0system\0service")
+
+
+def watchers(instance: str) -> set[int]:
+    return set(processes(instance, b"sh\0-c\0\nsocket="))
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -97,23 +98,18 @@ def wait_until(condition: Callable[[], bool]) -> None:
 def test_runners_of_a_node_share_one_service(settings: Settings, instance: str) -> None:
     users = [User(settings, instance) for _ in range(3)]
     assert len({user.address for user in users}) == 1
-    services = [
-        pid
-        for pid in processes(instance)
-        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"podman\0system\0service")
-    ]
-    assert len(services) == 1
+    assert len(services(instance)) == 1
     for user in users:
         user.kill()
 
 
 def test_the_service_outlives_the_runner_that_started_it(settings: Settings, instance: str) -> None:
     first, second = User(settings, instance), User(settings, instance)
-    pid = service_pid(instance)
+    before = services(instance)
     first.kill()
     service = PodmanService(settings, instance)
     assert service.engine().ping()
-    assert service_pid(instance) == pid
+    assert services(instance) == before
     service.release()
     second.kill()
 
@@ -134,8 +130,7 @@ def test_what_killed_runners_have_left_is_gone_with_the_last_of_them(
 def test_a_service_that_died_is_started_again(settings: Settings, instance: str) -> None:
     service = PodmanService(settings, instance)
     service.engine()
-    os.kill(service_pid(instance), signal.SIGKILL)
-    wait_until(lambda: not service_is_there(instance))
+    kill_service(instance)
     assert service.engine().ping()
     service.release()
 
@@ -146,8 +141,7 @@ def test_the_watcher_of_a_service_that_died_lets_those_alone_that_come_later(
     service = PodmanService(settings, instance)
     service.engine()
     first = watchers(instance)
-    os.kill(service_pid(instance), signal.SIGKILL)
-    wait_until(lambda: not service_is_there(instance))
+    kill_service(instance)
     service.engine()
     (second,) = watchers(instance) - first
     waits = children(second, "flock")
@@ -167,24 +161,15 @@ def test_the_watcher_of_a_service_that_died_lets_those_alone_that_come_later(
     later.kill()
 
 
-def watchers(instance: str) -> set[int]:
-    return {
-        pid
-        for pid in processes(instance)
-        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"sh\0-c\0\nsocket=")
-    }
-
-
 def children(parent: int, name: str) -> list[int]:
     pids = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     return [int(pid) for pid in pids if Path(f"/proc/{pid}/comm").read_text().strip() == name]
 
 
-def service_is_there(instance: str) -> bool:
-    try:
-        return service_pid(instance) > 0
-    except (AssertionError, OSError):
-        return False
+def kill_service(instance: str) -> None:
+    (pid,) = services(instance)
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: services(instance) == [])
 
 
 def test_a_socket_that_does_not_answer_is_named(tmp_path: Path) -> None:
