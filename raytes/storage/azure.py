@@ -4,6 +4,7 @@ adlfs holds the account and its credentials; the transfers are those of Azure's 
 which notices that a blob was replaced between two ranges.
 """
 
+import base64
 import mimetypes
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -23,7 +24,7 @@ from azure.core.exceptions import (
 )
 from azure.storage.blob import ContentSettings
 
-from raytes.storage import conditional, faults
+from raytes.storage import checksums, conditional, faults
 from raytes.storage.conditional import write_over_seen
 from raytes.storage.faults import Fault, Missing, Replaced
 from raytes.storage.objects import Object, Outgoing, Staged, UnstagedWrites, check_size
@@ -103,6 +104,9 @@ class AzureStore(UnstagedWrites):
             with destination.open("wb") as file:
                 await stream.readinto(file)
             check_size(found, destination)
+            if md5 := stream.properties.content_settings.content_md5:
+                told = {"MD5": base64.b64encode(md5).decode()}
+                await checksums.compare(destination, told)
 
         await retrying(attempt, _fault_of)
 

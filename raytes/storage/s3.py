@@ -18,6 +18,7 @@ from typing import Any
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    FlexibleChecksumError,
     HTTPClientError,
     IncompleteReadError,
     NoCredentialsError,
@@ -27,7 +28,7 @@ from botocore.exceptions import (
 )
 from s3fs import S3FileSystem
 
-from raytes.storage import conditional, faults, ranges
+from raytes.storage import checksums, conditional, faults, ranges
 from raytes.storage.conditional import write_over_seen
 from raytes.storage.faults import Fault, Missing, Replaced
 from raytes.storage.objects import Object, Outgoing, Staged, Unsent
@@ -87,8 +88,10 @@ class S3Store:
             return []
 
     async def get(self, found: Object, destination: Path, transfer: Transfer) -> None:
-        open_range = partial(self._opened, found)
+        told = await self._checksums(found) if found.size > ranges.SIZE else {}
+        open_range = partial(self._opened, found, told)
         await ranges.get_ranges(found, destination, transfer, open_range, _fault_of)
+        await checksums.compare(destination, told)
 
     async def stage(self, file: Outgoing) -> Staged:
         bucket, key = _split(file.path)
@@ -138,15 +141,25 @@ class S3Store:
             ]
             continued = {"ContinuationToken": page.get("NextContinuationToken", "")}
 
+    async def _checksums(self, found: Object) -> dict[str, str]:
+        """The checksums that the store keeps of the whole of an object, if any."""
+        # Not asked for when it is looked for: of an encrypted one the store tells them only to
+        # those who may read it, and outputs are looked for too.
+        return _checksums_of(
+            await self._call("head_object", **_version(found), ChecksumMode="ENABLED")
+        )
+
     @asynccontextmanager
     async def _opened(
-        self, found: Object, start: int, end: int
+        self, found: Object, told: dict[str, str], start: int, end: int
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        bucket, key = _split(found.path)
-        wanted: dict[str, Any] = {"Range": f"bytes={start}-{end - 1}"}
-        if found.version:
-            wanted["IfMatch"] = found.version
-        answer = await self._filesystem._call_s3("get_object", Bucket=bucket, Key=key, **wanted)
+        wanted = _version(found)
+        whole = (start, end) == (0, found.size)
+        if not whole:
+            wanted["Range"] = f"bytes={start}-{end - 1}"
+        answer = await self._filesystem._call_s3("get_object", **wanted)
+        if whole:  # botocore asks for its checksums, and verifies them if nothing cuts it off
+            told |= _checksums_of(answer)
         async with answer["Body"] as body:
             if answer["ContentLength"] != end - start:
                 raise Fault("the store sent another range of bytes than it was asked for")
@@ -264,6 +277,23 @@ def _split(path: str) -> tuple[str, str]:
     return bucket, key
 
 
+def _version(found: Object) -> dict[str, str]:
+    """The parameters that name an object as it was found."""
+    bucket, key = _split(found.path)
+    condition = {"IfMatch": found.version} if found.version else {}
+    return {"Bucket": bucket, "Key": key} | condition
+
+
+def _checksums_of(answer: dict[str, Any]) -> dict[str, str]:
+    if answer.get("ChecksumType") == "COMPOSITE":  # of the checksums of an upload's parts
+        return {}
+    return {
+        name.removeprefix("Checksum"): value
+        for name, value in answer.items()
+        if name.startswith("Checksum") and isinstance(value, str) and "-" not in value
+    }
+
+
 def _checks(part: dict[str, Any]) -> dict[str, str]:
     """What the store says of a part, and wants to hear again when the upload is completed."""
     return {
@@ -284,6 +314,8 @@ def _fault_of(error: Exception) -> Fault:
                 "there are no credentials for it: set `key` and `secret`, or `anon = true`, in "
                 "the section [storage] of its URL, or AWS's own environment variables"
             )
+        case FlexibleChecksumError():
+            return checksums.Corrupt()
         case HTTPClientError() | BotoConnectionError() | IncompleteReadError():
             endpoint = shown(str(cause.kwargs.get("endpoint_url", "the store")))
             return Fault(

@@ -41,8 +41,8 @@ class S3Bucket:
         self.settings = {"storage": {"s3://": self.options}}
         self.client.create_bucket(Bucket=name)
 
-    def put(self, key: str, data: bytes) -> None:
-        self.client.put_object(Bucket=self.name, Key=key, Body=data)
+    def put(self, key: str, data: bytes, **parameters: str) -> None:
+        self.client.put_object(Bucket=self.name, Key=key, Body=data, **parameters)
 
     def get(self, key: str) -> bytes | None:
         try:

@@ -14,12 +14,14 @@ from raytes.models import TesFileType
 from raytes.storage import Entry, Storage, gcs, retry, web
 from raytes.storage import s3 as s3_module
 
+from .conftest import AZURITE
 from .faulty_proxy import FaultyProxy, faulty_proxy
-from .object_store import Bucket, GcsBucket, S3Bucket, new_bucket_name
+from .object_store import AzureContainer, Bucket, GcsBucket, S3Bucket, new_bucket_name
 from .publishing import publish
 
 FILE, DIRECTORY = TesFileType.FILE, TesFileType.DIRECTORY
 LARGE = os.urandom(20 * 2**20)  # several ranges
+needs_azurite = pytest.mark.skipif(not AZURITE, reason="Azurite isn't installed")
 
 
 @pytest.fixture(autouse=True)
@@ -87,25 +89,62 @@ def test_a_download_gets_over_a_passing_fault(
     assert not proxy.faults
 
 
+@pytest.mark.parametrize(
+    ("store", "kind", "algorithm"),
+    [
+        ("gcs", GcsBucket, "CRC32C"),
+        pytest.param("azure", AzureContainer, "MD5", marks=needs_azurite),
+    ],
+)
 def test_bytes_that_changed_on_the_way_are_noticed_by_the_checksum_of_the_store(
-    gcs_endpoint: str,
     make_storage: Callable[..., Storage],
+    request: pytest.FixtureRequest,
     tmp_path: Path,
     never: threading.Event,
+    store: str,
+    kind: Callable[[str, str], Bucket],
+    algorithm: str,
 ) -> None:
-    bucket = GcsBucket(gcs_endpoint, new_bucket_name())
-    bucket.put("in", b"data")
-    with faulty_proxy(gcs_endpoint) as proxy:
-        for section in bucket.settings["storage"].values():
-            section["endpoint_url"] = proxy.url
+    with faulty_proxy(request.getfixturevalue(f"{store}_endpoint")) as proxy:
+        bucket = kind(proxy.url, new_bucket_name())
+        bucket.put("in", b"data")
         storage = make_storage(**bucket.settings)
         proxy.faults.extend(["", "corrupt"])
-        with pytest.raises(InputFailed, match="CRC32C") as failed:
+        with pytest.raises(InputFailed, match=algorithm) as failed:
             storage.fetch(f"{bucket.url}/in", FILE, tmp_path / "in", never)
         assert failed.value.transient
         assert not proxy.faults
         storage.fetch(f"{bucket.url}/in", FILE, tmp_path / "in", never)
     assert (tmp_path / "in").read_bytes() == b"data"
+
+
+@pytest.mark.parametrize("algorithm", ["CRC64NVME", "CRC32C", "CRC32", "SHA256", "SHA1"])
+@pytest.mark.parametrize(
+    ("data", "faults"),
+    [
+        (b"small", ["", "corrupt"]),
+        (b"cut and gone on with", ["", "truncate", "corrupt"]),
+        (LARGE, ["", "", "corrupt"]),
+    ],
+)
+def test_bytes_that_changed_on_the_way_are_noticed_by_the_checksum_that_s3_keeps(
+    storage: Storage,
+    s3: S3Bucket,
+    proxy: FaultyProxy,
+    tmp_path: Path,
+    never: threading.Event,
+    data: bytes,
+    faults: list[str],
+    algorithm: str,
+) -> None:
+    s3.put("in", data, ChecksumAlgorithm=algorithm)
+    proxy.faults.extend(faults)
+    with pytest.raises(InputFailed, match="checksum") as failed:
+        storage.fetch(f"{s3.url}/in", FILE, tmp_path / "in", never)
+    assert failed.value.transient
+    assert not proxy.faults
+    storage.fetch(f"{s3.url}/in", FILE, tmp_path / "in", never)
+    assert (tmp_path / "in").read_bytes() == data
 
 
 @pytest.mark.parametrize("fault", [500, 503, 429, "reset"])
