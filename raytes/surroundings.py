@@ -90,7 +90,9 @@ for argument; do
     *.cfg) sed -i -E 's/^( *bind )[*]?:/\\1127.0.0.1:/' "$argument" ;;
     esac
 done
-exec setpriv --pdeathsig KILL {binary} "$@"
+# Who started this may have died before the kernel was asked to tell.
+exec setpriv --pdeathsig KILL \\
+    sh -c '[ "$PPID" = "$1" ] && shift && exec "$@"' sh "$PPID" {binary} "$@"
 """
 
 

@@ -1,21 +1,16 @@
-"""Stage-out: the outputs of a task, found beneath its mounts and stored."""
+"""Finding the outputs of a task beneath its mounts."""
 
-import os
 import stat
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 from raytes.errors import InvalidMounts, MissingOutput
-from raytes.models import TesFileType, TesOutput, TesOutputFileLog
+from raytes.models import TesFileType, TesOutput
 from raytes.runner.beneath import Namespace, Outside
 from raytes.runner.mounts import normal
 from raytes.runner.wildcards import has_wildcards, literal, matches
-from raytes.storage import Audience, Authority, Entry, Output, Progress, Storage, Stored
-from raytes.storage.local import copy_in
+from raytes.storage import Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,86 +47,6 @@ def find_output(
     if not found.is_dir():
         raise MissingOutput(f"the output {path} is neither a file nor a directory")
     return FoundOutput(TesFileType.DIRECTORY, entries, paths)
-
-
-@dataclass(frozen=True, slots=True)
-class _Staged:
-    """An output that waits for its commit."""
-
-    index: int
-    found: FoundOutput
-    output: Output
-    progress: Progress
-
-
-@dataclass(frozen=True, slots=True)
-class StoredOutput:
-    """An output that is at its URL."""
-
-    index: int
-    type: TesFileType
-    files: list[TesOutputFileLog]
-
-
-class StageOut:
-    """The outputs of a task on their way out: all are staged, unseen, before one is committed.
-
-    At the end of the `with` block what wasn't committed is removed. `audience` is
-    told of what takes long.
-    """
-
-    def __init__(
-        self,
-        storage: Storage,
-        authority: Authority,
-        scratch: Path,
-        stop: threading.Event,
-        audience: Audience,
-    ) -> None:
-        self._storage = storage
-        self._authority = authority
-        self._scratch = scratch
-        self._stop = stop
-        self._audience = audience
-        self._begun = ExitStack()
-        self._staged: list[_Staged] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._begun.close()
-
-    def stage(self, index: int, output: TesOutput, found: FoundOutput) -> None:
-        """Stage the files of the output of this index.
-
-        Raises:
-            OutputFailed: a file can't be stored.
-            ForbiddenURL: the URL is not one that the service may write.
-            Canceled: `stop` was set.
-        """
-        entries = [_ours(entry, self._scratch, self._stop) for entry in found.entries]
-        progress = Progress(f"the output {output.path}", self._audience)
-        sizes = [os.stat(entry.source).st_size for entry in entries if entry.source]
-        progress.expect(len(sizes), sum(sizes))
-        going = self._storage.output(output.url, self._authority, progress)
-        self._begun.callback(going.discard)
-        going.stage(entries, self._stop)
-        self._staged.append(_Staged(index, found, going, progress))
-
-    def commit(self) -> Iterator[StoredOutput]:
-        """Have the outputs appear, one after the other, if the attempt still counts.
-
-        Raises:
-            OutputFailed, ForbiddenURL: one can't be stored; those before it are.
-            Canceled: `stop` was set, or the attempt counts no more.
-        """
-        if self._staged:
-            self._authority.ask([])
-        for one in self._staged:
-            stored = one.output.commit(self._stop)
-            one.progress.end()
-            yield StoredOutput(one.index, one.found.type, _log(stored, one.found.paths))
 
 
 class _Walk:
@@ -229,21 +144,3 @@ def _relative(
         entries.append(Entry(relative, host))
         paths[relative] = path
     return entries, paths
-
-
-def _log(stored: Sequence[Stored], paths: Mapping[str, str]) -> list[TesOutputFileLog]:
-    return [
-        TesOutputFileLog(url=one.url, path=paths[one.relative], size_bytes=str(one.size_bytes))
-        for one in stored
-    ]
-
-
-def _ours(entry: Entry, scratch: Path, stop: threading.Event) -> Entry:
-    """An entry whose file may be given away: an input's original may not."""
-    if entry.source is None or entry.source.is_relative_to(scratch):
-        return entry
-    copies = scratch / "copies"
-    copies.mkdir(exist_ok=True)
-    copy = copies / str(len(os.listdir(copies)))
-    copy_in(entry.source, copy, stop)
-    return Entry(entry.relative, copy)

@@ -40,11 +40,12 @@ from raytes.runner.inputs import (
     stage_in,
 )
 from raytes.runner.mounts import Bind, MountPlan, Original, plan_mounts
-from raytes.runner.outputs import StageOut, StoredOutput, find_output
+from raytes.runner.outputs import find_output
 from raytes.runner.owner import lock_of, owned_directory
 from raytes.runner.podman import Engine, Image
 from raytes.runner.report import Report, Send
 from raytes.runner.service import PodmanService
+from raytes.runner.stage_out import StageOut, StoredOutput
 from raytes.runner.stdio import open_streams, written_streams
 from raytes.runner.sweep import instance_directory, remove_tree, unshare
 from raytes.storage import Authority, Storage
@@ -333,7 +334,7 @@ class _Attempt:
             try:
                 found = find_output(output, namespace, self._report.line)
                 if found.entries:
-                    stage_out.stage(i, output, found)
+                    stage_out.add(i, output, found)
                 else:
                     self._report.line(
                         f"the output {output.path} matches no file; nothing is stored"
@@ -344,7 +345,11 @@ class _Attempt:
                 else:
                     self._report.line(str(missing))
             except SystemFault as failed:
-                return fault or failed
+                fault = fault or failed
+        try:
+            stage_out.stage()
+        except SystemFault as failed:
+            fault = fault or failed
         return fault
 
     def _ask(self, receipts: Sequence[Receipt]) -> None:

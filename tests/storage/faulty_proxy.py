@@ -37,7 +37,8 @@ class FaultyProxy(ThreadingHTTPServer):
         self.hanging = threading.Event()
         self.released = threading.Event()
         self.knows_ranges = False  # of the files that are its own
-        self.meeting: threading.Barrier | None = None  # where each GET waits for others
+        self.meeting: threading.Barrier | None = None  # where each request of this kind waits
+        self.meets = "GET"
         self.before_get: Callable[[str], None] = lambda path: None
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -66,7 +67,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.requests.append(f"{self.command} {self.path}")
         self.server.headers.append(self.headers)
-        if self.command == "GET" and (meeting := self.server.meeting):
+        if self.command == self.server.meets and (meeting := self.server.meeting):
             meeting.wait(30)
         if self.command == "GET":
             self.server.before_get(self.path)

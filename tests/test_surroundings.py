@@ -1,0 +1,53 @@
+"""What raytes lays around Ray."""
+
+import os
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from raytes import surroundings
+
+_PARENT = """
+import subprocess, sys
+print(subprocess.Popen([sys.argv[1], "-f", "haproxy.cfg"]).pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_an_haproxy_does_not_outlive_who_started_it_even_when_that_dies_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran, released = tmp_path / "ran", tmp_path / "released"
+    os.mkfifo(released)
+    _write_program(tmp_path / "haproxy-itself", f"touch {ran}")
+    # The wrapper's first step, which here lasts until the parent is dead.
+    _write_program(tmp_path / "sed", f"cat {released}")
+    monkeypatch.setattr(
+        surroundings, "get_haproxy_binary", lambda: str(tmp_path / "haproxy-itself")
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    wrapper = surroundings._loopback_haproxy(tmp_path)
+
+    for dies in (False, True):
+        ran.unlink(missing_ok=True)
+        parent = subprocess.Popen(
+            [sys.executable, "-c", _PARENT, wrapper], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert parent.stdout
+        wrapped = os.pidfd_open(int(parent.stdout.readline()))
+        with released.open("w"):  # the wrapper is there
+            if dies:
+                parent.kill()
+                parent.wait()
+        assert select.select([wrapped], [], [], 30)[0]  # it has ended
+        os.close(wrapped)
+        assert ran.exists() is not dies
+        parent.communicate()
+
+
+def _write_program(path: Path, script: str) -> None:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o700)
