@@ -21,7 +21,7 @@ test-servers:
 	@scripts/install-test-servers
 
 test: lint test-servers
-	$(PYTHON) -m pytest -m "not slow"
+	$(PYTHON) -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-all: lint test-servers
 	$(PYTHON) -m pytest

@@ -8,6 +8,7 @@ from hypothesis import settings
 from tests import images
 from tests.postgres import Server
 from tests.service.running import Service
+from tests.storage.seaweedfs import seaweedfs
 
 # A busy machine is no failure: hypothesis must not judge how long an example takes.
 settings.register_profile("raytes", deadline=None)
@@ -28,6 +29,13 @@ def postgres() -> Iterator[Server]:
     server = Server()
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def seaweedfs_endpoint() -> Iterator[str]:
+    """An S3 server that people run."""
+    with tempfile.TemporaryDirectory() as directory, seaweedfs(Path(directory)) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

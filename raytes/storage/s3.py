@@ -6,6 +6,7 @@ cancelled, and don't notice that an object was replaced between two ranges.
 """
 
 import asyncio
+import hashlib
 import mimetypes
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -198,19 +199,17 @@ class S3Store:
         except BaseException:
             await self.abort(name)  # also when cancelled
             raise
-        return _Upload(self, name, parts, size)
+        return _Upload(self, name, parts)
 
-    async def complete(
-        self, name: dict[str, str], parts: Sequence[dict[str, Any]], size: int
-    ) -> None:
+    async def complete(self, name: dict[str, str], parts: Sequence[dict[str, Any]]) -> None:
         """Has the object of a multipart upload appear."""
         try:
             await self._call("complete_multipart_upload", **name, MultipartUpload={"Parts": parts})
         except Missing:
             # The answer to an attempt that succeeded may have been lost on its way.
             found = await self.find(f"{name['Bucket']}/{name['Key']}")
-            if found is None or found.size != size:
-                raise
+            if found is None or found.version != _tag_of(parts):
+                raise Fault("somebody else has ended its upload", elsewhere=True) from None
 
     async def abort(self, name: dict[str, str]) -> None:
         """End a multipart upload: one that nobody ends is stored, and paid for, for ever."""
@@ -263,10 +262,9 @@ class _Upload:
     store: S3Store
     name: dict[str, str]
     parts: Sequence[dict[str, Any]]
-    size: int  # bytes
 
     async def commit(self) -> None:
-        await self.store.complete(self.name, self.parts, self.size)
+        await self.store.complete(self.name, self.parts)
 
     async def discard(self) -> None:
         await self.store.abort(self.name)
@@ -301,6 +299,15 @@ def _checks(part: dict[str, Any]) -> dict[str, str]:
         for name, value in part.items()
         if name == "ETag" or (name.startswith("Checksum") and isinstance(value, str))
     }
+
+
+def _tag_of(parts: Sequence[dict[str, Any]]) -> str | None:
+    """The ETag of the object that an upload of these parts makes, where theirs are MD5 sums."""
+    try:
+        sums = b"".join(bytes.fromhex(part["ETag"].strip('"')) for part in parts)
+    except ValueError:
+        return None
+    return f'"{hashlib.md5(sums, usedforsecurity=False).hexdigest()}-{len(parts)}"'
 
 
 def _fault_of(error: Exception) -> Fault:

@@ -4,6 +4,7 @@ import os
 import secrets
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,9 +24,11 @@ IMPATIENT = {
 class RayNode:
     """One node: the `ray start` that holds it, and all that it started."""
 
-    def __init__(self, options: list[str], environment: dict[str, str]) -> None:
+    def __init__(
+        self, options: list[str], environment: dict[str, str], within: Sequence[str] = ()
+    ) -> None:
         self.process = subprocess.Popen(
-            [_RAY, "start", "--block", *options],
+            [*within, _RAY, "start", "--block", *options],
             env={**os.environ, **environment},
             stdout=subprocess.PIPE,
             text=True,
@@ -64,12 +67,12 @@ class RayNode:
 class RayCluster:
     """A head node, and others that can be added and lost."""
 
-    def __init__(self, cpus: int, **environment: str) -> None:
+    def __init__(self, cpus: int, host: str = "127.0.0.1", **environment: str) -> None:
         self._directory = Path("/tmp") / f"raytes-test-{secrets.token_hex(4)}"  # short: sockets
         [port] = free_ports(1)
         self.token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        self.address = f"127.0.0.1:{port}"
-        options = ["--port", str(port), "--include-dashboard", "false"]
+        self.address = f"{host}:{port}"
+        options = ["--port", str(port), "--node-ip-address", host, "--include-dashboard", "false"]
         options += ["--temp-dir", str(self._directory), "--num-cpus", str(cpus)]
         self.nodes = [RayNode(["--head", *options], {**self.token, **environment})]
 
@@ -82,10 +85,19 @@ class RayCluster:
         """The processes that its nodes were started with."""
         return [node.process.pid for node in self.nodes]
 
-    def add_node(self, cpus: int, labels: str = "", **environment: str) -> RayNode:
+    def add_node(
+        self,
+        cpus: int,
+        labels: str = "",
+        host: str = "",
+        within: Sequence[str] = (),
+        **environment: str,
+    ) -> RayNode:
+        """`within` is a command that runs the node's own on its host."""
         options = ["--address", self.address, "--num-cpus", str(cpus)]
         options += ["--labels", labels] if labels else []
-        self.nodes.append(RayNode(options, {**self.token, **environment}))
+        options += ["--node-ip-address", host] if host else []
+        self.nodes.append(RayNode(options, {**self.token, **environment}, within))
         return self.nodes[-1]
 
     def stop_others(self) -> None:

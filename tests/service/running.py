@@ -177,7 +177,7 @@ class Service:
                     and text in (task.logs[-1].logs[0].stdout or "")
                 ):
                     return task
-                assert time.monotonic() < deadline, f"{task_id} never says {text!r}"
+                assert time.monotonic() < deadline, f"{task_id} never says {text!r}: {task}"
                 time.sleep(0.02)
 
 

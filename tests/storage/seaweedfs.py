@@ -30,7 +30,7 @@ def seaweedfs(directory: Path) -> Iterator[str]:
         "server",
         f"-dir={directory}",
         "-ip=127.0.0.1",
-        "-volume.max=50",
+        "-volume.max=1000",
         "-s3",
     ]
     command += [f"-s3.port={port}", f"-s3.config={config}"]

@@ -165,6 +165,29 @@ def test_an_upload_gets_over_a_passing_fault(
     assert s3.open_uploads() == []
 
 
+UPLOAD = ["pass"] * 4  # LARGE's upload is begun, and gets its three parts
+
+
+def test_an_upload_whose_end_was_not_answered_is_known_by_its_object(
+    storage: Storage, s3: S3Bucket, proxy: FaultyProxy, tmp_path: Path, never: threading.Event
+) -> None:
+    (tmp_path / "out").write_bytes(LARGE)
+    proxy.faults.extend([*UPLOAD, "truncate", 404])
+    publish(storage, [Entry("", tmp_path / "out")], f"{s3.url}/out", never)
+    assert s3.get("out") == LARGE
+
+
+def test_an_upload_that_somebody_has_ended_is_not_taken_for_what_was_there_before(
+    storage: Storage, s3: S3Bucket, proxy: FaultyProxy, tmp_path: Path, never: threading.Event
+) -> None:
+    s3.put("out", LARGE[::-1])
+    (tmp_path / "out").write_bytes(LARGE)
+    proxy.faults.extend([*UPLOAD, 404])
+    with pytest.raises(OutputFailed, match="somebody else has ended its upload") as failed:
+        publish(storage, [Entry("", tmp_path / "out")], f"{s3.url}/out", never)
+    assert failed.value.transient
+
+
 def test_a_fault_that_stays_is_final_after_some_attempts_and_says_so(
     storage: Storage, s3: S3Bucket, proxy: FaultyProxy, tmp_path: Path, never: threading.Event
 ) -> None:

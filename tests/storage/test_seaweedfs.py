@@ -1,9 +1,8 @@
 """The same against SeaweedFS, an S3 server that people run."""
 
 import os
-import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from raytes.storage import Entry, Storage
 
 from .object_store import S3Bucket, new_bucket_name
 from .publishing import publish
-from .seaweedfs import KEY, SECRET, seaweedfs
+from .seaweedfs import KEY, SECRET
 from .test_objects import ODD_KEYS, entry, files_below
 
 pytestmark = pytest.mark.slow
@@ -23,17 +22,9 @@ FILE, DIRECTORY = TesFileType.FILE, TesFileType.DIRECTORY
 MIB = 2**20
 
 
-@pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    directory = tmp_path_factory.mktemp("seaweedfs")
-    with seaweedfs(directory) as url:
-        yield url
-    shutil.rmtree(directory)
-
-
 @pytest.fixture
-def weed(endpoint: str) -> S3Bucket:
-    return S3Bucket(endpoint, new_bucket_name(), key=KEY, secret=SECRET)
+def weed(seaweedfs_endpoint: str) -> S3Bucket:
+    return S3Bucket(seaweedfs_endpoint, new_bucket_name(), key=KEY, secret=SECRET)
 
 
 @pytest.fixture
