@@ -123,15 +123,11 @@ def cluster(podman_images: Images) -> Iterator[RayCluster]:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_whatever_is_killed_of_a_cluster_each_task_ends_once_and_nothing_is_left(
-    cluster: RayCluster, new_service: NewService, tmp_path: Path, say: Say
+    cluster: RayCluster, podman_images: Images, tmp_path: Path, say: Say
 ) -> None:
     cluster.add_node(cpus=2)
-    files = tmp_path / "files"
-    files.mkdir()
-    config = tmp_path / "raytes.toml"
-    config.write_text(f'local_root = [{{path = "{files}", shared = true}}]\n')
-    service = new_service(**ENVIRONMENT, **cluster.environment, RAYTES_CONFIG=str(config))
-    service.files = files
-    service.cluster = cluster.processes
-    service.start()
-    run(service, victims.of_service(service) | victims.of_cluster(cluster, cpus=2), say)
+    service = cluster.service(tmp_path, podman_images.busybox, **ENVIRONMENT).start()
+    try:
+        run(service, victims.of_service(service) | victims.of_cluster(cluster, cpus=2), say)
+    finally:
+        service.stop()

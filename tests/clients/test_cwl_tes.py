@@ -18,11 +18,25 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 # After each task cwl-tes removes the directories that the *container* calls /tmp and /var/lib/cwl,
 # on the machine that it runs on itself. `--leave-tmpdir` spares the first; the second it always
 # removes. So it never sees the machine's own: without a namespace it isn't run at all.
-_APART = (
-    *("unshare", "--map-root-user", "--mount", "sh", "-euc"),
-    'mount -t tmpfs tmpfs /tmp; [ ! -e "$0" ] || mount -t tmpfs tmpfs "$0"; exec "$@"',
-    "/var/lib/cwl",
-)
+# $1 is the directory of the programs that it consists of, which may lie below /tmp themselves.
+_APART = """
+mount --bind "$1" /mnt
+mount -t tmpfs tmpfs /tmp
+[ ! -e /var/lib/cwl ] || mount -t tmpfs tmpfs /var/lib/cwl
+if [ ! -e "$1" ]; then
+    mkdir -p "$1"
+    mount --bind /mnt "$1"
+    mount -o remount,bind,ro "$1"
+fi
+shift
+exec "$@"
+"""
+
+
+def apart(programs: Path, *command: str) -> list[str]:
+    """A command that runs another where it doesn't see the machine's own /tmp."""
+    namespace = ("unshare", "--map-root-user", "--mount", "sh", "-euc", _APART, "sh")
+    return [*namespace, str(programs), *command]
 
 
 @dataclass(frozen=True)
@@ -34,8 +48,8 @@ class CwlTes:
     service: Service
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [
-            *_APART,
+        command = apart(
+            self.environment.directory,
             self.environment.program("cwl-tes"),
             *("--tes", self.service.url.removesuffix("/ga4gh/tes/v1")),
             *("--default-container", self.service.image),
@@ -44,7 +58,7 @@ class CwlTes:
             *("--remote-storage-url", str(self.directory / "steps")),
             *("--outdir", str(self.directory / "results")),
             *arguments,
-        ]
+        )
         return subprocess.run(
             command, cwd=self.directory, capture_output=True, text=True, timeout=300
         )
@@ -52,10 +66,10 @@ class CwlTes:
 
 @pytest.fixture
 def cwl_tes(install: Callable[..., Environment], engine_service: Service) -> CwlTes:
-    if subprocess.run([*_APART, "true"], capture_output=True).returncode:
-        pytest.skip("cwl-tes removes /tmp, and can't be given one of its own here")
     # Its cwltool, of 2019, runs on no later Python.
     environment = install("cwl-tes", "cwl-tes==0.3.0", python="3.8")
+    if subprocess.run(apart(environment.directory, "true"), capture_output=True).returncode:
+        pytest.skip("cwl-tes removes /tmp, and can't be given one of its own here")
     directory = engine_service.files / "cwl"
     shutil.copytree(PROGRAMS / "cwl", directory, dirs_exist_ok=True)
     return CwlTes(environment, directory, engine_service)

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from raytes.surroundings import free_ports
+from tests.service.running import Service
 
 _RAY = Path(sys.executable).with_name("ray")
 
@@ -80,6 +81,17 @@ class RayCluster:
     def environment(self) -> dict[str, str]:
         """What who joins it needs."""
         return {**self.token, "RAY_ADDRESS": self.address}
+
+    def service(self, directory: Path, image: str, **environment: str) -> Service:
+        """A service that joins it, with a local root that all nodes share: or all tasks that
+        use its files would be placed on the node that serves."""
+        config, files = directory / "raytes.toml", directory / "files"
+        files.mkdir()
+        config.write_text(f'local_root = [{{path = "{files}", shared = true}}]\n')
+        joining = {"RAYTES_CONFIG": str(config), "RAYTES_NETWORK": "none", **environment}
+        service = Service(directory / "state", image, **self.environment, **joining)
+        service.files, service.cluster = files, self.processes
+        return service
 
     def processes(self) -> list[int]:
         """The processes that its nodes were started with."""

@@ -72,18 +72,7 @@ def cluster(podman_images: Images, other_host: str) -> Iterator[RayCluster]:
 
 @pytest.fixture
 def service(cluster: RayCluster, podman_images: Images, tmp_path: Path) -> Iterator[Service]:
-    files = tmp_path / "files"
-    files.mkdir()
-    config = tmp_path / "raytes.toml"
-    config.write_text(f'local_root = [{{path = "{files}", shared = true}}]\n')
-    service = Service(
-        tmp_path / "state",
-        podman_images.busybox,
-        **cluster.environment,
-        RAYTES_CONFIG=str(config),
-        RAYTES_NETWORK="none",
-    )
-    service.files = files
+    service = cluster.service(tmp_path, podman_images.busybox)
     yield service.start()
     assert service.stop() == 0
     assert service.containers() == []

@@ -29,20 +29,7 @@ def cluster(podman_images: Images) -> Iterator[RayCluster]:
 def shared_service(
     cluster: RayCluster, podman_images: Images, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
-    directory = tmp_path_factory.mktemp("nodes")
-    # Shared: or all tasks that use its files would be placed on the node that serves.
-    config = directory / "raytes.toml"
-    files = directory / "files"
-    files.mkdir()
-    config.write_text(f'local_root = [{{path = "{files}", shared = true}}]\n')
-    service = Service(
-        directory / "state",
-        podman_images.busybox,
-        **cluster.environment,
-        RAYTES_CONFIG=str(config),
-        RAYTES_NETWORK="none",
-    )
-    service.files = files
+    service = cluster.service(tmp_path_factory.mktemp("nodes"), podman_images.busybox)
     yield service.start()
     assert service.stop() == 0
     assert service.containers() == []
