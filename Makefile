@@ -24,7 +24,7 @@ test: lint test-servers
 	$(PYTHON) -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-all: lint test-servers
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n 2 --dist loadfile
 
 lint: setup
 	$(PYTHON) -m ruff check .
