@@ -36,10 +36,12 @@ _POLL: Final = 0.02  # seconds
 # runners have left: none of them lives any more. Unless the file is another one by now: where a
 # service was started again, the other watcher has seen to that, and who is there has come later.
 # The service of the late watcher is killed, because one that ends by itself removes the name of
-# its socket, which may be that of a new one.
-_WATCHER: Final = """
+# its socket, which may be that of a new one. A service doesn't outlive its watcher: nobody would
+# end it.
+_WATCHER: Final = r"""
 socket=$1 users=$2 log=$3 label=$4 conmon=$5; shift 5
-podman system service "$@" --time 0 "unix://$socket" </dev/null >"$log" 2>&1 &
+setpriv --pdeathsig KILL podman system service "$@" --time 0 "unix://$socket" \
+    </dev/null >"$log" 2>&1 &
 service=$!
 exec </dev/null >/dev/null 2>&1
 serves() { grep --quiet --fixed-strings "unix://$socket" "/proc/$service/cmdline"; }
@@ -134,7 +136,7 @@ def _usual_socket() -> Path | None:
 
 class _OwnService:
     def __init__(self, instance: str, scratch: Path) -> None:
-        if not all(map(shutil.which, ("podman", "flock", "setsid"))):
+        if not all(map(shutil.which, ("podman", "flock", "setpriv", "setsid"))):
             raise PodmanUnavailable(
                 "this node has no Podman; install it (`apt-get install podman`), or point "
                 "podman_socket at the socket of one that runs"
@@ -180,6 +182,9 @@ class _OwnService:
             time.sleep(_POLL)
 
     def release(self) -> None:
+        # If it was killed, its watcher may have been too, and only another one would tidy up.
+        with suppress(PodmanUnavailable):
+            self.engine()
         os.close(self._users)
 
 

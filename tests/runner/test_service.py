@@ -166,6 +166,31 @@ def children(parent: int, name: str) -> list[int]:
     return [int(pid) for pid in pids if Path(f"/proc/{pid}/comm").read_text().strip() == name]
 
 
+def test_a_service_does_not_outlive_its_watcher(settings: Settings, instance: str) -> None:
+    service = PodmanService(settings, instance)
+    service.engine()
+    kill_watchers(instance)
+    wait_until(lambda: services(instance) == [])
+    assert service.engine().ping()
+    service.release()
+
+
+def test_nothing_is_left_of_a_service_that_was_killed_with_its_watcher(
+    settings: Settings, instance: str
+) -> None:
+    service = PodmanService(settings, instance)
+    service.engine()
+    kill_watchers(instance)
+    service.release()
+    wait_until(lambda: processes(instance) == [])
+    assert list(settings.scratch.iterdir()) == []
+
+
+def kill_watchers(instance: str) -> None:
+    for pid in watchers(instance):
+        os.kill(pid, signal.SIGKILL)
+
+
 def kill_service(instance: str) -> None:
     (pid,) = services(instance)
     os.kill(pid, signal.SIGKILL)
