@@ -27,6 +27,10 @@ of tasks included, can run any code on all its nodes. Start it with RAY_AUTH_MOD
 (docs/how-to/cluster.md says how)."""
 
 
+class ClusterUnreachable(RaytesError):
+    """No cluster answers where one is to be joined."""
+
+
 class NameTaken(RaytesError):
     """A service of the same name is being served on the cluster."""
 
@@ -64,15 +68,21 @@ def joined_ray(settings: Settings) -> Iterator[None]:
     """A connection to the cluster that RAY_ADDRESS names, with the service's name claimed.
 
     Raises:
+        ClusterUnreachable: there is no cluster.
         NameTaken: a service of that name is being served there.
     """
     variables = {name: value for name, value in os.environ.items() if name.startswith("RAY_SERVE_")}
-    ray.init(
-        namespace=settings.name,
-        runtime_env={"env_vars": variables},
-        logging_level=logging.WARNING,
-        log_to_driver=False,
-    )
+    try:
+        ray.init(
+            namespace=settings.name,
+            runtime_env={"env_vars": variables},
+            logging_level=logging.WARNING,
+            log_to_driver=False,
+        )
+    except ConnectionError as error:
+        raise ClusterUnreachable(
+            f"no Ray cluster answers at {os.environ.get('RAY_ADDRESS')} (RAY_ADDRESS): {error}"
+        ) from None
     try:
         if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
             print(_OPEN_CLUSTER, file=sys.stderr, flush=True)

@@ -78,7 +78,7 @@ class Settings(BaseSettings):
         default="raytes",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$",
         description="The service's name: its Ray namespace, its Serve application and a label on "
-        "its containers. Two services on one cluster need two names.",
+        "its containers. A cluster serves one at a time.",
     )
     host: str = Field(default="127.0.0.1", description="The address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="The port to listen on; 0: any.")

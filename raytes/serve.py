@@ -236,18 +236,19 @@ def _ingress(settings: Settings) -> Iterator[None]:
     if joins() and not serve_runs():
         _require_free_port(settings)
     try:
-        serve.start(http_options={"host": settings.host, "port": settings.port})
-        node = ray.get_runtime_context().get_node_id()
-        serve.run(application(settings, node), name=settings.name, route_prefix="/")
-    except (ray.exceptions.RayError, RayServeException, RuntimeError) as error:
-        raise CannotServe(f"Ray Serve did not take the application: {error}") from None
-    try:
+        try:
+            serve.start(http_options={"host": settings.host, "port": settings.port})
+            node = ray.get_runtime_context().get_node_id()
+            serve.run(application(settings, node), name=settings.name, route_prefix="/")
+        except (ray.exceptions.RayError, RayServeException, RuntimeError) as error:
+            raise CannotServe(f"Ray Serve did not take the application: {error}") from None
         yield
     finally:
         if joins():
-            serve.delete(settings.name)
-            if not serve.status().applications:
-                serve.shutdown()  # type: ignore[no-untyped-call]
+            with contextlib.suppress(RayServeException):  # it wasn't started
+                serve.delete(settings.name)
+                if not serve.status().applications:
+                    serve.shutdown()  # type: ignore[no-untyped-call]
 
 
 def _reachable(host: str) -> str:

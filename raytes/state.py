@@ -83,7 +83,10 @@ def ray_token(settings: Settings) -> Path:
     """
     path = settings.state_dir / "ray-token"
     if not path.exists():
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        made = path.with_suffix(".new")  # so that it is never there without its content
+        made.unlink(missing_ok=True)
+        descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_hex(32))
+        made.rename(path)
     return path

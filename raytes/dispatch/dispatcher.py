@@ -31,7 +31,7 @@ from raytes.dispatch.lanes import Lanes
 from raytes.dispatch.leases import RUNNER_PREFIX, Lease
 from raytes.dispatch.losses import NO_OWNER, STOPPED, runner_lost
 from raytes.dispatch.nodes import Nodes
-from raytes.dispatch.shape import Node, Shape
+from raytes.dispatch.shape import Node, Shape, with_disk
 from raytes.dispatch.upkeep import Upkeep
 from raytes.models import TesState
 from raytes.runner.actor import AttemptKey, Runner
@@ -43,6 +43,8 @@ T = TypeVar("T")
 
 _NODES_EVERY_S = 2.0
 _STRANDED_AFTER_S = 10.0
+_FENCE_OFF_EVERY_S = 600.0
+_LONGEST_PAUSE_UP_S = 30.0  # after a runner that died before it was up
 _ANSWER_TIMEOUT_S = 30.0
 _DATABASE_RETRY_S = 0.5
 _LONGEST_PAUSE_S = 300.0  # before a retry; a task may ask for a hundred of them
@@ -91,6 +93,8 @@ class Dispatcher:
         self._disk_declared = False
         self._replan = asyncio.Event()
         self._background: set[asyncio.Task[None]] = set()
+        self._taking_up: list[asyncio.Task[None]] = []
+        self._never_up = 0  # runners that died before they were up, since one was
         # Attempts that no lease has: a runner is asked about them, or their end is written.
         self._in_hand: set[AttemptKey] = set()
         self._settled = asyncio.Event()
@@ -138,16 +142,22 @@ class Dispatcher:
         by_runner: defaultdict[str, list[Running]] = defaultdict(list)
         for task in running:
             by_runner[task.runner].append(task)
-        for runner_id, tasks in by_runner.items():
+        self._taking_up = [
             self._spawn(self._take_up(runner_id, tasks, NO_OWNER if restarted else STOPPED))
-        for task_id in await self._persist(changes.unrevoked):
-            self._spawn(self._fence_off(task_id))
+            for runner_id, tasks in by_runner.items()
+        ]
         self._backlog.begin(waiting)
         self._refill()
         self._spawn(self._for_ever(self._plan_on_events()))
         self._spawn(self._for_ever(self._watch_nodes()))
         self._spawn(self._for_ever(self._upkeep.reconcile()))
         self._spawn(self._for_ever(self._upkeep.sweep_nodes()))
+        self._spawn(self._for_ever(self._fence_off_what_is_left()))
+
+    async def taken_up(self) -> None:
+        """Returns when it is known what became of all that ran at the start."""
+        if self._taking_up:
+            await asyncio.wait(self._taking_up)
 
     def reserve(self, tasks: int) -> int | None:
         """Count tasks that are about to be stored as waiting; for how many of them there is
@@ -277,7 +287,7 @@ class Dispatcher:
         lease = Lease(runner_id, actor)
         self._leases[runner_id] = lease
         self._lanes.asked(runner_id, shape, without)
-        lease.drive = self._spawn(self._drive(lease, []))
+        self._begin(lease, [])
 
     async def _take_up(self, runner_id: str, tasks: list[Running], otherwise: Loss) -> None:
         """Go on with a runner that outlived the store; without it, its attempts are lost.
@@ -305,9 +315,12 @@ class Dispatcher:
         self._lanes.up(lease.id, info.node_id)
         self._lanes.busy(lease.id)
         # What it is at comes last: the ends of the others are there already.
-        lease.drive = self._spawn(
-            self._drive(lease, sorted(tasks, key=lambda task: _key(task) != info.current))
-        )
+        self._begin(lease, sorted(tasks, key=lambda task: _key(task) != info.current))
+
+    def _begin(self, lease: Lease, resumed: list[Running]) -> None:
+        lease.drive = self._spawn(self._drive(lease, resumed))
+        # One that is cancelled before its first step comes to no end of its own.
+        lease.drive.add_done_callback(lambda _: self._forget(lease))
 
     async def _drive(self, lease: Lease, resumed: list[Running]) -> None:
         """One runner's life: up, task after task, gone. It begins with what it had before a
@@ -316,6 +329,7 @@ class Dispatcher:
             if not lease.node:
                 lease.node = (await insist(lease.actor, lease.actor.describe.remote)).node_id
                 self._lanes.up(lease.id, lease.node)
+                self._never_up = 0
             while resumed:
                 await self._resume(lease, resumed.pop())
             lease.busy = False
@@ -336,6 +350,10 @@ class Dispatcher:
                 resumed.append(Running(*lease.task, runner=lease.id))
             for task in resumed:
                 self._spawn(self._lost(task, None, lease.node))
+            if not lease.node:
+                # The next would fare no better, and none is asked for while this one is awaited.
+                self._never_up += 1
+                await asyncio.sleep(min(2.0 ** (self._never_up - 1) - 1, _LONGEST_PAUSE_UP_S))
         finally:
             self._forget(lease)
 
@@ -457,12 +475,23 @@ class Dispatcher:
         if await self._nodes.fence_off(given_up):
             await self._persist(lambda c: changes.forget_receipts(c, task_id))
 
+    async def _fence_off_what_is_left(self) -> None:
+        """`_fence_off` for those with which it failed before, one after the other."""
+        while True:
+            for task_id in await self._persist(changes.unrevoked):
+                try:
+                    await self._fence_off(task_id)
+                except RayError as error:
+                    logger.warning("task %s is fenced off later: %s", task_id, error)
+            await asyncio.sleep(_FENCE_OFF_EVERY_S)
+
     def _release(self, lease: Lease) -> None:
         if lease.drive:
             lease.drive.cancel()
 
     def _forget(self, lease: Lease) -> None:
-        self._leases.pop(lease.id, None)
+        if self._leases.pop(lease.id, None) is None:
+            return
         self._lanes.gone(lease.id)
         ray.kill(lease.actor)
         self._settled.set()
@@ -532,8 +561,7 @@ class Dispatcher:
             os._exit(1)
 
     def _nodes_changed(self) -> None:
-        nodes = self._nodes.living()
-        self._disk_declared = any(node.disk_gb is not None for node in nodes)
+        nodes, self._disk_declared = with_disk(self._nodes.living())
         self._lanes.set_nodes(nodes)
         self._replan.set()
 

@@ -366,8 +366,8 @@ class Lanes:
         return {lane.shape: _first_to_cover(lane.shape, spared[lane.shape.kind]) for lane in queued}
 
     def _lanes_for(self, runner: Runner) -> list[Lane]:
-        """The lanes with queued tasks that a runner can do, that with the oldest one first."""
-        able = (lane for lane in self._lanes.values() if self._could_do(lane, runner))
+        """The lanes with queued tasks that a runner can do now, that with the oldest one first."""
+        able = (lane for lane in self._lanes.values() if self._can_do(lane, runner))
         return _by_age(able)
 
     def _next_task(self, runner: Runner) -> str | None:

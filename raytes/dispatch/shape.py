@@ -1,8 +1,8 @@
 """A resource shape: what a task asks of Ray, as the key of its lane and as actor options."""
 
 import json
-from collections.abc import Collection
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 
@@ -173,6 +173,18 @@ class Node:
         if self.gpus:
             parts.append(_gpus(self.gpus, self.gpu_type))
         return " and ".join(parts)
+
+
+def with_disk(nodes: Iterable[Node]) -> tuple[list[Node], bool]:
+    """The nodes with the disk that Ray counts on them, and whether it counts disk at all.
+
+    As soon as one declares disk, runners ask Ray for it, and nodes that declare none have none.
+    """
+    found = list(nodes)
+    declared = any(node.disk_gb is not None for node in found)
+    if declared:
+        found = [replace(node, disk_gb=node.disk_gb or 0.0) for node in found]
+    return found, declared
 
 
 def fits(shape: Shape, cpus: float, memory: int, disk_gb: float | None, gpus: float) -> bool:

@@ -178,9 +178,10 @@ class Runner:
                 control.stop.wait(_ASK_AGAIN_AFTER)
 
     def _found_store(self) -> Any:
-        if self._store is None:
-            self._store = ray.get_actor(self._store_name)
-        return self._store
+        store = self._store  # which another thread may find gone at any moment
+        if store is None:
+            store = self._store = ray.get_actor(self._store_name)
+        return store
 
     def _send(self, update: Update, answer: Callable[[bool], None]) -> None:
         try:

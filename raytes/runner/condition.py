@@ -40,7 +40,7 @@ def examine(settings: Settings, instance: str, version: str) -> Condition:
     """
     settings = settings.on_this_node()
     service = PodmanService(settings, instance)
-    fault, shortcomings = _unwritable(settings.scratch), []
+    fault, shortcomings = _of_another(version) or _unwritable(settings.scratch), []
     try:
         info = service.engine().info()
     except PodmanUnavailable as error:
@@ -52,11 +52,6 @@ def examine(settings: Settings, instance: str, version: str) -> Condition:
         shortcomings += [line for disk in _filesystems(disks) if (line := _low(disk))]
     finally:
         service.release()
-    if version != raytes.__version__:
-        shortcomings.append(
-            f"this node has raytes {raytes.__version__} and the service is {version}: "
-            "install that on both"
-        )
     if fault:
         shortcomings.insert(0, fault)
     return Condition(
@@ -80,6 +75,16 @@ def out_of_reach(cause: str) -> Condition:
         "environment that Ray runs in there"
     )
     return Condition(None, None, None, (sentence,), sentence)
+
+
+def _of_another(version: str) -> str:
+    """Why runners of a service of that version can't be on this node; empty: they can."""
+    if version == raytes.__version__:
+        return ""
+    return (
+        f"this node has raytes {raytes.__version__} and the service is {version}: install that "
+        "on both"
+    )
 
 
 def _unwritable(scratch: Path) -> str:

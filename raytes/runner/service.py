@@ -195,11 +195,13 @@ def _join(instance: str) -> tuple[Path, int]:
         path = directory / "users.lock"
         with suppress(FileNotFoundError):
             users = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(users, fcntl.LOCK_SH)
-            # A watcher that had the lock before has removed the directory.
-            if os.path.exists(path) and os.path.samestat(os.stat(path), os.fstat(users)):
-                return directory, users
-            os.close(users)
+            try:
+                fcntl.flock(users, fcntl.LOCK_SH)
+                # A watcher that had the lock before has removed the directory.
+                if os.path.samestat(os.stat(path), os.fstat(users)):
+                    return directory, os.dup(users)
+            finally:
+                os.close(users)
 
 
 def runtime_directory(instance: str) -> Path:

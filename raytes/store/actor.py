@@ -90,7 +90,6 @@ class Store:
             "created": moment,
             "page_secret": secrets.token_hex(16),
             **facts,
-            "session": self._identity.session,
             "updated": facts["updated"] if restarted else moment,
         }
         await self._insist(partial(changes.remember, facts=fresh))
@@ -108,11 +107,19 @@ class Store:
         )
         self._drained: dict[str, float] = json.loads(fresh.get("drained", "{}"))
         await self._dispatcher.start(waiting, running, restarted=restarted, drained=self._drained)
+        self._beginning = asyncio.create_task(self._remember_session())
         kept = Retention(self._settings.retention_age, self._settings.retention_count)
         if kept:
             self._pruning = asyncio.create_task(prune_for_ever(self._submit, kept))
         await self._exchange.open()
         spare_what_is_there()
+
+    async def _remember_session(self) -> None:
+        """Have a restarted store know that it was, once all that ran before is seen to: until
+        then what ran was stopped with an earlier service, and that costs no retry."""
+        await self._dispatcher.taken_up()
+        session = {"session": self._identity.session}
+        await self._insist(partial(changes.remember, facts=session))
 
     async def ready(self, patience_s: float) -> None:
         """Returns when the store has taken up what it found.
@@ -217,8 +224,8 @@ class Store:
         return self._dispatcher.find_node(node.id)
 
     async def _remember_drained(self, drained: dict[str, float]) -> None:
-        self._drained = drained
         await self._submit(partial(changes.remember, facts={"drained": json.dumps(drained)}))
+        self._drained = drained
 
     async def drain(self) -> None:
         """Begin nothing more; returns when all that ran has ended or was given back."""

@@ -1,9 +1,14 @@
 """The store as an API replica sees it: writes through the actor, reads from the database."""
 
 import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import ray
+from ray.exceptions import ActorDiedError
 
 from raytes.config import Settings
 from raytes.dispatch.health import Health
@@ -15,6 +20,9 @@ from raytes.store.documents import NewTask
 from raytes.store.line import Line
 from raytes.store.reader import Reader
 from raytes.views import View
+
+_REPLACED_WITHIN_S = 30.0
+_LOOK_EVERY_S = 0.1
 
 
 class QueueFull(RaytesError):
@@ -29,7 +37,8 @@ class StoreClient:
     def __init__(self, settings: Settings) -> None:
         self._database = database_of(settings)
         self.reader = Reader(self._database)
-        self._actor: Any = ray.get_actor(NAME, namespace=settings.name)
+        self._namespace = settings.name
+        self._actor: Any = ray.get_actor(NAME, self._namespace)
         self._line = Line(settings)
         self._waiting: list[NewTask] = []
         self._next: asyncio.Future[frozenset[str]] | None = None
@@ -64,7 +73,7 @@ class StoreClient:
 
     async def cancel(self, task_id: str) -> bool:
         """Cancel a task; False if there is none of that id."""
-        return bool(await self._actor.cancel.remote(task_id))
+        return bool(await self._ask(lambda store: store.cancel.remote(task_id)))
 
     async def health(self) -> Health:
         """How the service is, as far as is known now.
@@ -72,7 +81,7 @@ class StoreClient:
         Raises:
             DatabaseUnavailable: nothing can be written.
         """
-        found: Health = await self._actor.health.remote(patience_s=0.0)
+        found: Health = await self._ask(lambda store: store.health.remote(patience_s=0.0))
         return found
 
     async def drain_node(self, name: str, grace_s: float | None) -> Node:
@@ -81,7 +90,7 @@ class StoreClient:
         Raises:
             UnknownNode: there is no node of that name.
         """
-        node: Node = await self._actor.drain_node.remote(name, grace_s)
+        node: Node = await self._ask(lambda store: store.drain_node.remote(name, grace_s))
         return node
 
     async def undrain_node(self, name: str) -> Node:
@@ -90,7 +99,7 @@ class StoreClient:
         Raises:
             UnknownNode: there is no node of that name.
         """
-        node: Node = await self._actor.undrain_node.remote(name)
+        node: Node = await self._ask(lambda store: store.undrain_node.remote(name))
         return node
 
     def close(self) -> None:
@@ -107,10 +116,28 @@ class StoreClient:
                 try:
                     refused = await self._line.create(batch)
                     if refused is None:
-                        refused = await self._actor.create.remote(batch)
+                        refused = await self._ask(partial(_create, batch))
                 except Exception as error:
                     stored.set_exception(error)
                 else:
                     stored.set_result(refused)
         finally:
             self._sending = False
+
+    async def _ask(self, call: Callable[[Any], Any]) -> Any:
+        """What a call to the store answers. Where another store has taken its place, that one
+        is asked: what the first was told may be on disk, and to be told again does no harm."""
+        deadline = time.monotonic() + _REPLACED_WITHIN_S
+        while True:
+            try:
+                return await call(self._actor)
+            except ActorDiedError:
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(_LOOK_EVERY_S)
+            with suppress(ValueError):  # it isn't there yet
+                self._actor = await asyncio.to_thread(ray.get_actor, NAME, self._namespace)
+
+
+def _create(tasks: list[NewTask], store: Any) -> Any:
+    return store.create.remote(tasks)

@@ -47,6 +47,8 @@ async def prune_for_ever(submit: Submit, kept: Retention, every_s: float = 60.0)
                 logger.info("%d ended tasks were not to be kept any longer", removed)
         except DatabaseUnavailable as error:
             logger.warning("ended tasks could not be removed: %s", error)
+        except Exception:
+            logger.exception("ended tasks could not be removed")
         await asyncio.sleep(every_s)
 
 

@@ -2,10 +2,11 @@
 it wait. A transaction is on disk (fsync) when it is committed.
 """
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,10 @@ class SQLite(Database):
 
     def _writing(self, *pragmas: str) -> Engine:
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # SQLite says it better, and again later
+            # For nobody else: tasks hold secrets. The files beside it get the same mode.
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            self._path.chmod(0o600)
         durable = ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL")
         return self._engine("BEGIN IMMEDIATE", (*durable, *pragmas))
 

@@ -12,6 +12,7 @@ from raytes.dispatch.shape import Node, Shape
 
 SMALL = Shape(cpus=1, memory=1)
 BIG = Shape(cpus=2, memory=1)
+SMALLER = Shape(cpus=1, memory=0)
 HUGE = Shape(cpus=64, memory=1)
 
 SLICE_S = 2.0
@@ -574,6 +575,22 @@ def test_who_waits_for_a_gpu_of_another_shape_holds_no_more_of_the_node_than_it_
     lanes.enqueue("c", SMALL)
     lanes.enqueue("d", SMALL)
     assert lanes.plan().request.count(SMALL) == 1  # the other free CPUs are claimed
+
+
+def test_a_runner_that_may_do_nothing_of_its_lane_gives_way_to_a_claim() -> None:
+    cluster = Cluster(2, 1)
+    cluster.free["node1"] = 0  # another user of the cluster
+    cluster.add(SMALL, "0")
+    cluster.settle()
+    cluster.add(SMALL, "1")
+    cluster.lanes.make_wary("1", SMALL, "node0")
+    cluster.add(BIG, "2")
+    cluster.now = BOOT_S
+    cluster.settle()
+    cluster.add(SMALLER, "3")
+    cluster.now += SLICE_S
+    cluster.finish(next(iter(cluster.running)))
+    assert tasks_running(cluster) == ["2"]
 
 
 def test_while_a_claim_stands_what_fits_elsewhere_is_asked_for_once() -> None:

@@ -1,5 +1,5 @@
 from raytes.config import Settings
-from raytes.dispatch.shape import Node, Shape, shape_of
+from raytes.dispatch.shape import Node, Shape, shape_of, with_disk
 from raytes.models import TesResources
 
 SETTINGS = Settings(default_cpu_cores=1, default_ram_gb=2.0)
@@ -93,3 +93,14 @@ def test_a_node_with_gpus_holds_as_many_of_their_type() -> None:
     assert not node.could_hold(Shape(cpus=1, memory=1, gpus=3))
     assert not node.could_hold(Shape(cpus=1, memory=1, gpus=1, gpu_type="L4"))
     assert str(node) == "4 CPUs and 0.0 GB of memory and 2 A100 GPUs"
+
+
+def test_where_one_node_declares_disk_those_that_do_not_have_none() -> None:
+    small, large = Node("small", 2, 1000, disk_gb=200.0), Node("large", 16, 1000)
+    assert with_disk([large]) == ([large], False)
+    counted, declared = with_disk([small, large])
+    assert declared
+    wanted = Shape(cpus=8, memory=1, disk_gb=10)
+    assert large.could_hold(wanted)
+    assert not any(node.could_hold(wanted) for node in counted)
+    assert counted[1].could_hold(Shape(cpus=8, memory=1))

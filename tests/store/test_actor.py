@@ -8,7 +8,7 @@ from ray.exceptions import RayError
 from raytes.config import Settings
 from raytes.dispatch.dispatcher import Dispatcher
 from raytes.store.actor import Identity, Store
-from raytes.store.database import database_of, prepare
+from raytes.store.database import database_of, prepare, recall
 
 
 def test_a_store_that_cannot_start_ends_so_that_it_is_started_again(
@@ -35,3 +35,42 @@ def test_a_store_that_cannot_start_ends_so_that_it_is_started_again(
         return exits
 
     assert asyncio.run(asyncio.wait_for(go(), 30)) == [1]
+
+
+def test_a_store_that_dies_while_it_takes_up_what_ran_is_not_yet_a_restarted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(state_dir=tmp_path)
+    database = database_of(settings)
+    prepare(database)
+    taken_up = asyncio.Event()
+
+    async def start(*_: object, **__: object) -> None:
+        """Nothing."""
+
+    async def wait(*_: object) -> None:
+        await taken_up.wait()
+
+    async def go() -> list[str | None]:
+        monkeypatch.setattr(Dispatcher, "start", start)
+        monkeypatch.setattr(Dispatcher, "taken_up", wait)
+        store = Store(settings, Identity("session", "node"))
+        await store.ready(30)
+        before = recall(database).get("session")
+        taken_up.set()
+        await store._beginning
+        return [before, recall(database).get("session")]
+
+    assert asyncio.run(asyncio.wait_for(go(), 30)) == [None, "session"]
+
+
+def test_the_database_is_for_the_service_s_user_alone(tmp_path: Path) -> None:
+    settings = Settings(state_dir=tmp_path)
+    (tmp_path / "raytes.db").touch(0o644)
+    prepare(database_of(settings))
+    database = database_of(settings).writing()
+    with database.connect():
+        modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.glob("raytes.db*")}
+    database.dispose()
+    assert len(modes) == 3
+    assert set(modes.values()) == {0o600}
