@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from raytes.errors import RaytesError
 
 # Runners pass no large objects: what Ray keeps for these is taken from the tasks' memory.
 _OBJECT_STORE_BYTES = 100 * 2**20
+
+_KNOCK_TIMEOUT_S = 10.0
 
 _CLAIM = "serve"
 _CLAIM_WITHIN_S = 10.0
@@ -72,6 +75,7 @@ def joined_ray(settings: Settings) -> Iterator[None]:
         NameTaken: a service of that name is being served there.
     """
     variables = {name: value for name, value in os.environ.items() if name.startswith("RAY_SERVE_")}
+    _knock(os.environ.get("RAY_ADDRESS", ""))
     try:
         ray.init(
             namespace=settings.name,
@@ -80,9 +84,7 @@ def joined_ray(settings: Settings) -> Iterator[None]:
             log_to_driver=False,
         )
     except ConnectionError as error:
-        raise ClusterUnreachable(
-            f"no Ray cluster answers at {os.environ.get('RAY_ADDRESS')} (RAY_ADDRESS): {error}"
-        ) from None
+        raise ClusterUnreachable(f"the Ray cluster can't be joined: {error}") from None
     try:
         if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
             print(_OPEN_CLUSTER, file=sys.stderr, flush=True)
@@ -91,6 +93,20 @@ def joined_ray(settings: Settings) -> Iterator[None]:
         ray.kill(claim)
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise unless something listens where a cluster is said to: Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        return  # `auto`, or another of Ray's own words
+    try:
+        socket.create_connection((host, int(port)), timeout=_KNOCK_TIMEOUT_S).close()
+    except OSError as error:
+        raise ClusterUnreachable(
+            f"no Ray cluster answers at {address} ({error.strerror or error}): is it up, and is "
+            "RAY_ADDRESS the address of its head, HOST:PORT as `ray start` prints it?"
+        ) from None
 
 
 def serve_runs() -> bool:
