@@ -15,6 +15,7 @@ from raytes.api.cors import CrossOrigin
 from raytes.api.health import health_route
 from raytes.api.nodes import node_routes
 from raytes.api.openapi import description_routes
+from raytes.api.origin import TrustedOrigin
 from raytes.api.routes import TaskRoutes
 from raytes.config import Settings
 from raytes.parameters import BACKEND_PARAMETERS
@@ -58,6 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     app.add_middleware(Compressed)
     methods.install(app)
+    app.add_middleware(TrustedOrigin, origins=settings.cors_origins)
     if settings.cors_origins:
         app.add_middleware(CrossOrigin, origins=settings.cors_origins)
     return app

@@ -49,6 +49,7 @@ SCHEMA = {
 
 _MEANINGS = {
     HTTPStatus.BAD_REQUEST: "The request has mistakes; `errors` names each with its field.",
+    HTTPStatus.FORBIDDEN: "A script of another website asks; `detail` says how to allow it.",
     HTTPStatus.NOT_FOUND: "There is no task of that id.",
     HTTPStatus.TOO_MANY_REQUESTS: "Too many tasks wait; try again after `Retry-After` seconds.",
     HTTPStatus.SERVICE_UNAVAILABLE: "Nothing was changed; try again after `Retry-After` seconds.",

@@ -110,16 +110,18 @@ class TaskRoutes:
             )
 
         bad, missing = HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND
-        full, created = HTTPStatus.TOO_MANY_REQUESTS, TesCreateTaskResponse
+        full, foreign = HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.FORBIDDEN
+        created, cancelled = TesCreateTaskResponse, TesCancelTaskResponse
         tasks, task, cancel = "/tasks", "/tasks/{id:task_id}", "/tasks/{id:task_id}:cancel"
         # Before `/tasks/{id}`, which would take it; in no document: the specification hasn't it.
         draft = ("/tasks/service-info", self.get_draft_service_info)
         router.add_api_route(*draft, methods=["GET"], include_in_schema=False)
         # What is asked most first: they are tried in this order.
         add("GET", task, "GetTask", self.get_task, TesTask, bad, missing)
-        add("POST", tasks, "CreateTask", self.create_task, created, bad, full, **_TASK_BODY)
+        refusals = bad, foreign, full
+        add("POST", tasks, "CreateTask", self.create_task, created, *refusals, **_TASK_BODY)
         add("GET", tasks, "ListTasks", self.list_tasks, TesListTasksResponse, bad)
-        add("POST", cancel, "CancelTask", self.cancel_task, TesCancelTaskResponse, missing)
+        add("POST", cancel, "CancelTask", self.cancel_task, cancelled, foreign, missing)
         add("GET", "/service-info", "GetServiceInfo", self.get_service_info, TesServiceInfo)
         return router
 
