@@ -26,7 +26,7 @@ from raytes.api.query import (
 )
 from raytes.api.route import Route
 from raytes.api.service_info import draft_service_info, service_info
-from raytes.api.validation import Submission, parse_task
+from raytes.api.validation import parse_task
 from raytes.config import Settings
 from raytes.dispatch.shape import shape_of
 from raytes.models import (
@@ -44,6 +44,8 @@ from raytes.store.pages import Filters, InvalidPageToken
 from raytes.views import View
 
 BASE_PATH = "/ga4gh/tes/v1"
+# From this size on, in bytes, checking a document would keep other requests waiting.
+_ASIDE_FROM = 64 * 1024
 # Until there is authentication, all tasks are everybody's.
 _OWNER = ""
 
@@ -140,16 +142,11 @@ class TaskRoutes:
 
     async def create_task(self, request: Request) -> Response:
         """Create a task. It is on disk before this answers."""
-        submission = parse_task(
-            await self._body(request),
-            request.headers.get("content-type"),
-            max_document_bytes=self._settings.max_document_bytes,
-            max_content_bytes=self._settings.max_content_bytes,
-            check_input_url=self._storage.refusal_of_input,
-            check_output_url=self._storage.refusal_of_output,
-            supported_parameters=self._parameters,
-        )
-        new = self._new_task(submission)
+        body, content_type = await self._body(request), request.headers.get("content-type")
+        if len(body) < _ASIDE_FROM:
+            new = self._new_task(body, content_type)
+        else:
+            new = await run_in_threadpool(self._new_task, body, content_type)
         await self.store.create(new)
         return JSON(TesCreateTaskResponse(id=new.id).to_json())
 
@@ -195,7 +192,16 @@ class TaskRoutes:
                 body += chunk
         return bytes(body)
 
-    def _new_task(self, submission: Submission) -> NewTask:
+    def _new_task(self, body: bytes, content_type: str | None) -> NewTask:
+        submission = parse_task(
+            body,
+            content_type,
+            max_document_bytes=self._settings.max_document_bytes,
+            max_content_bytes=self._settings.max_content_bytes,
+            check_input_url=self._storage.refusal_of_input,
+            check_output_url=self._storage.refusal_of_output,
+            supported_parameters=self._parameters,
+        )
         task = submission.task
         created = now()
         urls = [item.url for item in [*(task.inputs or ()), *(task.outputs or ())] if item.url]
