@@ -17,8 +17,11 @@ _SETTINGS = """\
 
 A value comes from, strongest first: the command line of `raytes serve`, the environment (`RAYTES_`
 and the setting's name in capitals: `RAYTES_MAX_RETRIES=0`), the TOML file that `--config` or
-`RAYTES_CONFIG` names, the default. Lists and tables in the environment are JSON;
-`RAYTES_LOCAL_ROOT` is one or more directories with `:` between them.
+`RAYTES_CONFIG` names, the default.
+
+In the environment a list has commas between its parts (`RAYTES_SCHEMES=file,s3`; or it is JSON),
+`RAYTES_LOCAL_ROOT` is one or more directories with `:` between them, and `RAYTES_STORAGE` is JSON.
+A time is in seconds, or has a unit: `"90s"`, `"15m"`, `"12h"`, `"30d"`, `"8w"`.
 """
 
 _ROOTS = """\

@@ -4,8 +4,10 @@ A value comes from, strongest first: the command line, the environment (`RAYTES_
 option's name in capitals), the TOML file given with `--config`, the default.
 """
 
+import json
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -54,6 +56,30 @@ def _as_roots(value: Any) -> Any:
     return value
 
 
+def _as_list(value: Any) -> Any:
+    """`a,b` as a list, as in the environment; JSON is one too."""
+    if not isinstance(value, str):
+        return value
+    if value.startswith("["):
+        with suppress(ValueError):
+            return json.loads(value)
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_as_list)]
+"""Words with commas between them, or a list of them."""
+
+
+def _as_table(value: Any) -> Any:
+    """A table as JSON, as in the environment."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError(f"must be JSON, {{...}}, where it isn't in a file: {error}") from None
+
+
 _SECONDS_IN = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
@@ -64,14 +90,21 @@ def as_seconds(value: Any) -> Any:
     return value
 
 
-Duration = Annotated[float, BeforeValidator(as_seconds)]
-"""A time in seconds, or a number with one of the letters s, m, h, d, w."""
+# Beyond what dates can be moved by, whoever gave a time has meant something else.
+_CENTURY = 100 * 365 * 86_400
+
+Duration = Annotated[
+    float, BeforeValidator(as_seconds), Field(ge=0, le=_CENTURY, allow_inf_nan=False)
+]
+"""A time in seconds, or a number with one of the letters s, m, h, d, w; at most a century."""
 
 
 class Settings(BaseSettings):
     """Everything that can be set of one service."""
 
-    model_config = SettingsConfigDict(env_prefix="RAYTES_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="RAYTES_", extra="forbid", frozen=True, allow_inf_nan=False
+    )
 
     # The service
     name: str = Field(
@@ -119,7 +152,7 @@ class Settings(BaseSettings):
     environment: str | None = Field(default=None, description="prod, test, dev, staging …")
 
     # Browsers
-    cors_origins: tuple[str, ...] = Field(
+    cors_origins: Words = Field(
         default=(),
         description="The websites whose scripts may use the API, as scheme, host and port "
         "(`https://lab.example`); `*` is any. Default: none.",
@@ -145,7 +178,6 @@ class Settings(BaseSettings):
     # Ended tasks
     retention_age: Duration | None = Field(
         default=None,
-        ge=0,
         description="How long ended tasks are kept, in seconds or as `12h`, `30d`, `8w`. Default: "
         "for ever.",
     )
@@ -166,32 +198,28 @@ class Settings(BaseSettings):
     max_retries: int = Field(
         default=2, ge=0, description="Further attempts after one that failed for a system's cause."
     )
-    retry_delay: float = Field(
+    retry_delay: Duration = Field(
         default=1.0,
-        ge=0,
         description="Seconds before the first retry; doubled for each that follows, up to 300.",
     )
-    drain_timeout: float = Field(
+    drain_timeout: Duration = Field(
         default=0.0,
-        ge=0,
         description="Seconds that running tasks are given to end when the service is stopped or "
         "their node is drained. What still runs then is run again, which uses up no retry.",
     )
-    infeasible_grace: float = Field(
+    infeasible_grace: Duration = Field(
         default=300.0,
-        ge=0,
         description="Seconds that a task may wait for a node of a size which the cluster doesn't "
         "have (an autoscaler may add one). On a Ray that raytes started itself there is "
         "none, and 5 seconds are enough.",
     )
 
     # Runners
-    idle_timeout: float = Field(
-        default=10.0, ge=0, description="Seconds that an idle runner keeps its resources leased."
+    idle_timeout: Duration = Field(
+        default=10.0, description="Seconds that an idle runner keeps its resources leased."
     )
-    lane_slice: float = Field(
+    lane_slice: Duration = Field(
         default=2.0,
-        ge=0,
         description="Seconds that runners of one resource shape go on while an older task of "
         "another shape waits for their resources.",
     )
@@ -210,7 +238,7 @@ class Settings(BaseSettings):
         description="Whether the ENTRYPOINT of an image is run, with the command as its arguments. "
         "The specification has it that the command's first word is the program.",
     )
-    max_runtime: float | None = Field(
+    max_runtime: Duration | None = Field(
         default=None,
         gt=0,
         description="Seconds that a task's executors may take together. A task can ask for less. "
@@ -261,9 +289,8 @@ class Settings(BaseSettings):
         description="How much of the end of stdout and of stderr an executor's log keeps, in "
         "bytes.",
     )
-    stop_grace: float = Field(
+    stop_grace: Duration = Field(
         default=0.0,
-        ge=0,
         description="Seconds between SIGTERM and SIGKILL for the container of a cancelled task; "
         "0: SIGKILL at once.",
     )
@@ -279,21 +306,21 @@ class Settings(BaseSettings):
     )
 
     # Data
-    schemes: tuple[str, ...] = Field(
+    schemes: Words = Field(
         default=("file", "s3", "gs"), description="The URL schemes that tasks may use."
     )
-    allow_hosts: tuple[str, ...] = Field(
+    allow_hosts: Words = Field(
         default=(),
         description="The hosts that http and https URLs may name, as patterns "
         "(`*.example.org`). Default: all but those in `deny_hosts`.",
     )
-    deny_hosts: tuple[str, ...] = Field(
+    deny_hosts: Words = Field(
         default=(),
         description="Hosts that http and https URLs may not name, as patterns. Loopback, "
         "link-local and metadata addresses are always denied, but for URLs that have a section "
         "`storage` of their own.",
     )
-    storage: dict[str, dict[str, Any]] = Field(
+    storage: Annotated[dict[str, dict[str, Any]], NoDecode, BeforeValidator(_as_table)] = Field(
         default={},
         description="Options of a store by URL prefix (the longest that fits wins), in the words "
         "of its fsspec implementation.",

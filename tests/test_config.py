@@ -103,6 +103,78 @@ def test_local_roots_are_separated_like_a_path_in_the_environment(
     assert config.load().local_root == (LocalRoot(path=Path("/a")), LocalRoot(path=Path("/b")))
 
 
+@pytest.mark.parametrize("given", ["file,s3", "file, s3,", '["file", "s3"]'])
+def test_lists_have_commas_between_their_parts_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    for name in ("SCHEMES", "CORS_ORIGINS", "ALLOW_HOSTS", "DENY_HOSTS"):
+        monkeypatch.setenv(f"RAYTES_{name}", given)
+    settings = config.load()
+    lists = settings.schemes, settings.cors_origins, settings.allow_hosts, settings.deny_hosts
+    assert lists == (("file", "s3"),) * 4
+
+
+def test_a_list_may_be_empty_and_a_pattern_may_begin_with_a_bracket(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAYTES_SCHEMES", "")
+    monkeypatch.setenv("RAYTES_ALLOW_HOSTS", "[ab].example.org")
+    assert config.load().schemes == ()
+    assert config.load().allow_hosts == ("[ab].example.org",)
+
+
+def test_stores_are_json_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYTES_STORAGE", '{"s3://lab": {"anon": true}}')
+    assert config.load().storage == {"s3://lab": {"anon": True}}
+
+
+def mistaken() -> set[int | str]:
+    """The settings that are wrong."""
+    try:
+        config.load()
+    except ValidationError as error:
+        return {mistake["loc"][0] for mistake in error.errors()}
+    return set()
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_whatever_is_wrong_in_the_environment_is_told_of_the_setting(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(f"RAYTES_{name.upper()}", "{")
+    assert mistaken() <= {name}
+
+
+TIMES = [
+    "retention_age", "retry_delay", "drain_timeout", "infeasible_grace", "idle_timeout",
+    "lane_slice", "max_runtime", "stop_grace",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TIMES)
+def test_a_time_may_have_a_unit(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"RAYTES_{name.upper()}", "1.5h")
+    assert getattr(config.load(), name) == 5400
+
+
+@pytest.mark.parametrize("name", TIMES)
+@pytest.mark.parametrize("time", ["-5", "-5s", "nan", "inf", "Infinity", "1e300", "99999w", "soon"])
+def test_a_time_is_neither_negative_nor_endless(
+    monkeypatch: pytest.MonkeyPatch, name: str, time: str
+) -> None:
+    monkeypatch.setenv(f"RAYTES_{name.upper()}", time)
+    with pytest.raises(ValidationError, match=name):
+        config.load()
+
+
+@pytest.mark.parametrize("name", ["default_ram_gb", "default_disk_gb", "shm_size_gb"])
+@pytest.mark.parametrize("size", ["nan", "inf"])
+def test_a_size_is_a_number(monkeypatch: pytest.MonkeyPatch, name: str, size: str) -> None:
+    monkeypatch.setenv(f"RAYTES_{name.upper()}", size)
+    with pytest.raises(ValidationError, match=name):
+        config.load()
+
+
 def test_local_roots_are_a_list_on_the_command_line() -> None:
     roots = config.load(local_root=[Path("/a"), "/b"]).local_root
     assert [root.path for root in roots] == [Path("/a"), Path("/b")]

@@ -72,7 +72,9 @@ def _sentences(error: "ValidationError") -> str:
     lines = []
     for mistake in error.errors(include_url=False):
         setting = ".".join(str(part) for part in mistake["loc"])
-        untold = mistake["type"] == "missing" or setting == "database"  # that has a password
+        # A database's URL has a password, and so may a store's options have.
+        secret = mistake["loc"][:1] in (("database",), ("storage",))
+        untold = mistake["type"] == "missing" or secret
         given = "" if untold else f" (given: {mistake['input']!r})"
         lines.append(f"the setting {setting}: {mistake['msg']}{given}")
     return "\nraytes: ".join(lines)

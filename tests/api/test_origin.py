@@ -20,7 +20,8 @@ def post(
     app = create_app(Settings(cors_origins=allowed))
     client = TestClient(app, base_url=f"http://{HOST}")
     headers = {} if origin is None else {"Origin": origin}
-    return client.request(method, path, content=BODY, headers=headers)
+    answer: httpx.Response = client.request(method, path, content=BODY, headers=headers)
+    return answer
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,9 @@ import orjson
 import pytest
 from httpx import ASGITransport, AsyncClient
 
-from raytes.api import routes
 from raytes.api.app import create_app
 from raytes.api.routes import BASE_PATH
-from raytes.api.validation import Submission
+from raytes.api.validation import Submission, parse_task
 from raytes.config import Settings
 
 DOCUMENT = {"executors": "none", "description": "x" * 70_000}
@@ -20,13 +19,12 @@ DOCUMENT = {"executors": "none", "description": "x" * 70_000}
 
 def test_a_large_document_keeps_no_other_request_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     answered = threading.Event()
-    parse = routes.parse_task
 
     def after_the_other(*arguments: Any, **options: Any) -> Submission:
         assert answered.wait(10), "nothing else was answered while the document was checked"
-        return parse(*arguments, **options)
+        return parse_task(*arguments, **options)
 
-    monkeypatch.setattr(routes, "parse_task", after_the_other)
+    monkeypatch.setattr("raytes.api.routes.parse_task", after_the_other)
 
     async def both() -> tuple[httpx.Response, httpx.Response]:
         app = create_app(Settings())

@@ -90,6 +90,18 @@ def test_a_configuration_that_can_not_be_read_is_a_mistake_in_usage(
     assert not served
 
 
+def test_a_store_in_the_environment_that_is_no_json_is_told_without_its_secrets(
+    served: list[Settings], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAYTES_STORAGE", "s3://lab: {secret: hidden}")
+    assert serve() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("raytes: the setting storage: ")
+    assert "must be JSON" in line
+    assert "hidden" not in line
+    assert not served
+
+
 URL = "postgresql://somebody@host/raytes"
 WITH_PASSWORD = "postgresql://somebody:secret@host/raytes"
 
