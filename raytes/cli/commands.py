@@ -16,6 +16,7 @@ import typer
 
 from raytes.cli import exits
 from raytes.cli.app import app, fail
+from raytes.cli.duration import seconds
 from raytes.cli.exits import Exit
 
 if TYPE_CHECKING:
@@ -218,9 +219,9 @@ def logs(
     with _connect(server) as tes:
         if follow:
             _follow(tes, id)
-        else:
-            _show_streams(tails(tes.get(id)))
         task = tes.get(id)
+    if not follow:
+        _show_streams(tails(task))
     for attempt in task.logs or ():
         for line in attempt.system_logs or ():
             print(line, file=sys.stderr)
@@ -237,7 +238,12 @@ def cancel(ids: Ids, server: Server = _LOCAL) -> None:
 @app.command()
 def wait(
     ids: Ids,
-    timeout: Annotated[float | None, typer.Option(help="Seconds to wait at most.")] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            parser=seconds, metavar="TIME", help="How long to wait at most: seconds, or 15m, 12h."
+        ),
+    ] = None,
     server: Server = _LOCAL,
 ) -> None:
     """Wait until tasks have ended; print each with its state."""
@@ -283,9 +289,10 @@ def drain(
     timeout: Annotated[
         float | None,
         typer.Option(
-            min=0,
-            help="Seconds that the tasks which run there have to end, before they are run again "
-            "elsewhere. Default: the server's drain_timeout.",
+            parser=seconds,
+            metavar="TIME",
+            help="How long the tasks which run there have to end, before they are run again "
+            "elsewhere: seconds, or 15m, 12h. Default: the server's drain_timeout.",
         ),
     ] = None,
     off: Annotated[bool, typer.Option("--off", help="Begin tasks there again.")] = False,

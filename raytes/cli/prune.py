@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from raytes.cli.app import app, fail
+from raytes.cli.duration import seconds
 from raytes.cli.exits import Exit
 from raytes.cli.settings import Config, Database, StateDir, load_or_fail
 
@@ -13,9 +14,11 @@ from raytes.cli.settings import Config, Database, StateDir, load_or_fail
 @app.command()
 def prune(
     older_than: Annotated[
-        str | None,
+        float | None,
         typer.Option(
-            metavar="TIME", help="Forget what ended so long ago: seconds, or 12h, 30d, 8w."
+            parser=seconds,
+            metavar="TIME",
+            help="Forget what ended so long ago: seconds, or 12h, 30d, 8w.",
         ),
     ] = None,
     keep: Annotated[
@@ -39,19 +42,12 @@ def prune(
         fail("say what is to be forgotten, with --older-than or --keep", Exit.USAGE)
     settings = load_or_fail(config, state_dir=state_dir, database=database)
 
-    from pydantic import TypeAdapter, ValidationError
-
-    from raytes.config import Duration
     from raytes.errors import RaytesError
     from raytes.store import retention
     from raytes.store.database import database_of, require_prepared
     from raytes.store.writer import Writer
 
-    try:
-        age = None if older_than is None else TypeAdapter(Duration).validate_python(older_than)
-    except ValidationError:
-        fail(f"--older-than takes seconds, or a time as 12h, 30d, 8w: {older_than!r}", Exit.USAGE)
-    kept = retention.Retention(age, keep)
+    kept = retention.Retention(older_than, keep)
     try:
         tasks = database_of(settings)
         require_prepared(tasks)

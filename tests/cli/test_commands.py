@@ -236,6 +236,12 @@ def test_logs_shows_each_stream_where_it_belongs_and_then_the_systems_words(
     )
 
 
+def test_logs_asks_once(raytes: Command, script: Script) -> None:
+    script.on("GET", f"/tasks/{ID}", task("COMPLETE"))
+    raytes("logs", ID)
+    assert len(script.requests) == 1
+
+
 def test_logs_shows_what_the_terminal_s_encoding_has_and_marks_the_rest(script: Script) -> None:
     script.on("GET", f"/tasks/{ID}", task("COMPLETE", 0, "caf\xe9 \u20ac\n"))
     command = [sys.executable, "-m", "raytes", "logs", ID, "--server", script.url]
@@ -268,6 +274,7 @@ def test_wait_gives_up_after_its_timeout(raytes: Command, script: Script) -> Non
     script.on("GET", "/tasks/a", {"id": "a", "state": "RUNNING"})
 
     assert raytes("wait", "--timeout=0", "a").code == 124
+    assert raytes("wait", "--timeout=0.001m", "a").code == 124
 
 
 def test_a_server_that_is_not_there_has_an_exit_code_of_its_own(raytes: Command) -> None:
