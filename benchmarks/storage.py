@@ -124,7 +124,7 @@ def measure_tasks(
         server.files["/shared"] = os.urandom(shared)
         settings = {
             "RAYTES_NETWORK": "none",
-            "RAYTES_SCHEMES": '["file", "http"]',
+            "RAYTES_SCHEMES": "file,http",
             "RAYTES_STORAGE": f'{{"{server.url}": {{}}}}',
         }
         with running(directory / "state", **settings) as service:
