@@ -32,6 +32,14 @@ _PAUSE_GROWTH = 1.4
 # While a task is in one of these, transfers of its data may last.
 _WITH_TRANSFERS = frozenset({TesState.INITIALIZING, TesState.RUNNING})
 
+ENDED = FINAL | {TesState.PREEMPTED}
+"""The states that nothing follows: raytes leaves no task PREEMPTED, other servers do."""
+
+# Of a request that only reads: for how long it is tried again, in seconds, and the replies that
+# say that it may be answered a little later. A service is restarted in less.
+_PATIENCE = 60.0
+_PASSING = frozenset({429, 502, 503, 504})
+
 # What must be equal for two tails to be laid over each other at all, in characters. Longer
 # is quicker on text that repeats itself.
 _PROBE = 64
@@ -40,9 +48,19 @@ _PROBE = 64
 class ClientError(RaytesError):
     """The root of what a `Client` raises."""
 
+    passing = False
+    """Whether the same request may be answered a little later."""
+
+    retry_after = 0.0
+    """Seconds that the server asks to be left alone for."""
+
 
 class ServerUnreachable(ClientError):
     """No answer came: the server isn't there, isn't a TES server, or took too long."""
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        self.passing = passing
+        super().__init__(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +74,27 @@ class FieldError:
 class RequestRefused(ClientError):
     """The server answered with an error; `status` is the HTTP status."""
 
-    def __init__(self, status: int, title: str, detail: str, errors: Sequence[FieldError]) -> None:
+    def __init__(
+        self,
+        status: int,
+        title: str,
+        detail: str,
+        errors: Sequence[FieldError],
+        retry_after: float = 0.0,
+    ) -> None:
         self.status = status
+        self.passing = status in _PASSING
+        self.retry_after = retry_after
         self.title = title
         self.detail = detail
         self.errors = tuple(errors)
         lines = [f"{title} ({status})" + (f": {detail}" if detail else "")]
         lines += [f"  {error.field}: {error.message}" for error in self.errors]
         super().__init__("\n".join(lines))
+
+
+class _TimeIsUp(Exception):
+    """What is waited for hasn't come by the deadline."""
 
 
 StreamName = Literal["stdout", "stderr"]
@@ -83,7 +114,10 @@ class Client:
     """Talks to the TES server at `server`, with `token` as bearer token if there is one.
 
     `server` is the address with or without the base path; `timeout` is in seconds and for
-    one request. Every method raises `ServerUnreachable` and `RequestRefused`.
+    one request. Every method raises `ServerUnreachable` and `RequestRefused`. What only reads
+    tasks tries for about a minute first, where a server that has answered before doesn't answer
+    now, or says that it can't (429, 502, 503, 504). What creates or changes something is sent
+    once.
     """
 
     def __init__(self, server: str, token: str | None = None, *, timeout: float = 30.0) -> None:
@@ -93,6 +127,8 @@ class Client:
             headers={"Authorization": f"Bearer {token}"} if token else {},
             timeout=timeout,
         )
+        # One that never has is less likely to come back than to be somewhere else.
+        self._has_answered = False
 
     def __enter__(self) -> Self:
         return self
@@ -153,13 +189,14 @@ class Client:
 
     def get(self, id: str, view: View = View.FULL) -> TesTask:
         """The task as it is now."""
-        return _task(self._request("GET", _path(id), params={"view": view.value}))
+        return self._get(id, view)
 
     def state(self, id: str) -> TesState:
         """The task's state, as cheaply as the server can say it."""
-        return TesState(
-            self._request("GET", _path(id), params={"view": View.MINIMAL.value})["state"]
-        )
+        return self._get(id, View.MINIMAL).state
+
+    def _get(self, id: str, view: View, deadline: float | None = None) -> TesTask:
+        return _task(self._read(_path(id), {"view": view.value}, deadline))
 
     def cancel(self, id: str) -> None:
         """Cancels a task. One that has ended stays as it is, and that is no error."""
@@ -175,7 +212,8 @@ class Client:
         """Waits until all tasks have ended and returns their states.
 
         Parameters:
-            timeout: seconds; None: as long as it takes.
+            timeout: seconds, and no longer than the request that is under way then; None: as
+                long as it takes.
             on_change: called with id and state when a task is first seen and whenever its
                 state has changed.
             on_transfer: called with id and how far a transfer of inputs or outputs that lasts
@@ -186,30 +224,42 @@ class Client:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         states: dict[str, TesState] = {}
+        try:
+            self._watch(ids, states, deadline, on_change, on_transfer)
+        except _TimeIsUp as up:
+            late = ", ".join(id for id in dict.fromkeys(ids) if states.get(id) not in ENDED)
+            raise TimeoutError(f"after {timeout} s not yet at an end: {late}") from up.__cause__
+        return states
+
+    def _watch(
+        self,
+        ids: Sequence[str],
+        states: dict[str, TesState],
+        deadline: float | None,
+        on_change: Callable[[str, TesState], None] | None,
+        on_transfer: Callable[[str, str], None] | None,
+    ) -> None:
+        """Keeps `states` up to date until all are of ended tasks."""
         transfers: dict[str, str] = {}
         pauses = _pauses()
         while True:
             for id in ids:
-                if states.get(id) in FINAL:
+                if states.get(id) in ENDED:
                     continue
-                if on_transfer and states.get(id) in _WITH_TRANSFERS:
-                    task = self.get(id, View.BASIC)
-                    state, how_far = task.state, transfer_of(task)
-                    if how_far != transfers.get(id, ""):
-                        transfers[id] = how_far
-                        on_transfer(id, how_far)
-                else:
-                    state = self.state(id)
-                if state is not states.get(id):
-                    states[id] = state
+                with_transfers = on_transfer and states.get(id) in _WITH_TRANSFERS
+                task = self._get(id, View.BASIC if with_transfers else View.MINIMAL, deadline)
+                if on_transfer and (how_far := transfer_of(task)) != transfers.get(id, ""):
+                    transfers[id] = how_far
+                    on_transfer(id, how_far)
+                if task.state is not states.get(id):
+                    states[id] = task.state
                     if on_change:
-                        on_change(id, state)
-            if FINAL.issuperset(states.values()):
-                return states
+                        on_change(id, task.state)
+            if ENDED.issuperset(states.values()):
+                return
             pause = next(pauses)
             if deadline is not None and time.monotonic() + pause > deadline:
-                late = ", ".join(id for id, state in states.items() if state not in FINAL)
-                raise TimeoutError(f"after {timeout} s not yet at an end: {late}")
+                raise _TimeIsUp
             time.sleep(pause)
 
     def follow(
@@ -232,7 +282,7 @@ class Client:
                 on_transfer(transfer_of(task))
             news = list(_news(task, seen))
             yield from news
-            if task.state in FINAL:
+            if task.state in ENDED:
                 return
             if news:
                 pauses = _pauses()
@@ -260,11 +310,29 @@ class Client:
             query["tag_key"] = [*tags.keys()]
             query["tag_value"] = [*tags.values()]
         while True:
-            page = self._request("GET", "/tasks", params=query)
+            page = self._read("/tasks", query)
             yield from map(_task, page["tasks"])
             if not page.get("next_page_token"):
                 return
             query["page_token"] = page["next_page_token"]
+
+    def _read(
+        self, path: str, params: dict[str, Any], deadline: float | None = None
+    ) -> dict[str, Any]:
+        """What is there, asked for again as long as what keeps it from being told may pass."""
+        give_up = time.monotonic() + _PATIENCE
+        pauses = _pauses()
+        while True:
+            try:
+                return self._request("GET", path, params=params)
+            except ClientError as error:
+                pause = max(next(pauses), error.retry_after)
+                again = time.monotonic() + pause
+                if error.passing and deadline is not None and again > deadline:
+                    raise _TimeIsUp from error
+                if not error.passing or again > give_up:
+                    raise
+            time.sleep(pause)
 
     def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         try:
@@ -272,8 +340,10 @@ class Client:
         except (httpx.TransportError, httpx.InvalidURL) as error:
             raise ServerUnreachable(
                 f"no answer from {self.server}: {error or type(error).__name__}. "
-                "Is the service running, and is this its address?"
+                "Is the service running, and is this its address?",
+                passing=self._has_answered,
             ) from error
+        self._has_answered = True
         if response.is_error:
             raise _refusal(response)
         try:
@@ -317,7 +387,13 @@ def _refusal(response: httpx.Response) -> RequestRefused:
         str(problem.get("title", response.reason_phrase)),
         str(problem.get("detail", "")),
         errors,
+        _seconds(response.headers.get("Retry-After", "")),
     )
+
+
+def _seconds(retry_after: str) -> float:
+    """A date, which is allowed there too, is left to our own pauses."""
+    return float(retry_after) if retry_after.isdecimal() else 0.0
 
 
 def _pauses() -> Iterator[float]:
@@ -330,7 +406,7 @@ def _pauses() -> Iterator[float]:
 
 def transfer_of(task: TesTask) -> str:
     """How far a transfer of the task has come, in words; empty if none lasts."""
-    if task.state in FINAL or not task.logs:
+    if task.state in ENDED or not task.logs:
         return ""  # an attempt whose node was lost may have left one
     return (task.logs[-1].metadata or {}).get("transfer", "")
 

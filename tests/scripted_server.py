@@ -19,6 +19,11 @@ class Reply:
     body: Any = field(default_factory=dict)
     status: int = 200
     content_type: str = "application/json"
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+DROPPED = Reply(status=0)
+"""The connection is closed without an answer."""
 
 
 @dataclass
@@ -64,6 +69,7 @@ def scripted_server() -> Iterator[Script]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def _answer(self) -> None:
             url = urlsplit(self.path)
@@ -77,6 +83,9 @@ def scripted_server() -> Iterator[Script]:
                     body,
                 )
             )
+            if reply is DROPPED:
+                self.close_connection = True
+                return
             data = (
                 reply.body.encode()
                 if isinstance(reply.body, str)
@@ -84,6 +93,8 @@ def scripted_server() -> Iterator[Script]:
             )
             self.send_response(reply.status)
             self.send_header("Content-Type", reply.content_type)
+            for name, value in reply.headers.items():
+                self.send_header(name, value)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)

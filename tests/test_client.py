@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from raytes.client import Client, LogText, RequestRefused, ServerUnreachable, overlap
 from raytes.models import TesExecutor, TesState, TesTask
 from raytes.views import View
-from tests.scripted_server import Reply, Script, scripted_server
+from tests.scripted_server import DROPPED, Reply, Script, scripted_server
 
 
 @pytest.fixture
@@ -175,6 +175,110 @@ def test_wait_names_the_tasks_that_are_late(client: Client, script: Script) -> N
 
     with pytest.raises(TimeoutError, match=r"not yet at an end: b$"):
         client.wait("a", "b", timeout=0)
+
+
+def test_a_task_that_another_server_leaves_preempted_has_ended(
+    client: Client, script: Script
+) -> None:
+    script.on("GET", "/tasks/t1", task("PREEMPTED", [executor_log("some", ended=True)]))
+
+    assert client.wait("t1", timeout=0) == {"t1": TesState.PREEMPTED}
+    assert [text.text for text in client.follow("t1")] == ["some"]
+
+
+class Clock:
+    """A time that passes only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("raytes.client.time", clock)
+    return clock
+
+
+PASSING = [DROPPED, *(Reply(status=status) for status in (429, 502, 503, 504))]
+passing = pytest.mark.parametrize("ill", PASSING, ids=lambda reply: str(reply.status or "dropped"))
+WELL = {"id": "t1", "state": "RUNNING"}
+
+
+@passing
+def test_what_reads_is_asked_again_when_a_server_doesnt_answer_for_a_while(
+    client: Client, script: Script, clock: Clock, ill: Reply
+) -> None:
+    ended = task("COMPLETE", [executor_log("all", ended=True)])
+    script.on("GET", "/tasks/t1", WELL, *[ill] * 9, ended)
+    assert client.wait("t1") == {"t1": TesState.COMPLETE}
+    script.on("GET", "/tasks/t1", task("RUNNING"), *[ill] * 9, ended)
+    assert [text.text for text in client.follow("t1")] == ["all"]
+    script.on("GET", "/tasks", ill, {"tasks": [WELL]})
+    assert [found.id for found in client.list()] == ["t1"]
+
+
+@passing
+def test_after_about_a_minute_the_servers_words_are_final(
+    client: Client, script: Script, clock: Clock, ill: Reply
+) -> None:
+    script.on("GET", "/tasks/t1", WELL, ill)
+    with pytest.raises((RequestRefused, ServerUnreachable)):
+        client.wait("t1")
+    assert 55 < clock.now < 65
+
+
+@pytest.mark.parametrize("ill", [Reply(status=status) for status in (400, 404, 500)])
+def test_what_does_not_pass_is_not_asked_again(client: Client, script: Script, ill: Reply) -> None:
+    script.on("GET", "/tasks/t1", ill)
+    with pytest.raises(RequestRefused):
+        client.wait("t1")
+    assert len(script.requests) == 1
+
+
+@passing
+def test_what_changes_something_is_sent_once(client: Client, script: Script, ill: Reply) -> None:
+    script.on("GET", "/tasks/t1", WELL)
+    client.state("t1")
+    script.on("POST", "/tasks", ill)
+    script.on("POST", "/tasks/t1:cancel", ill)
+    for change in (lambda: client.create({}), lambda: client.cancel("t1")):
+        with pytest.raises((RequestRefused, ServerUnreachable)):
+            change()
+    assert len(script.sent("POST", "/tasks")) == 1
+    assert len(script.sent("POST", "/tasks/t1:cancel")) == 1
+
+
+def test_a_server_is_left_alone_for_as_long_as_it_asks(
+    client: Client, script: Script, clock: Clock
+) -> None:
+    script.on("GET", "/tasks/t1", Reply(status=429, headers={"Retry-After": "7"}), WELL)
+    assert client.state("t1") is TesState.RUNNING
+    assert clock.now == 7
+
+    a_date = {"Retry-After": "Fri, 31 Dec 1999 23:59:59 GMT"}
+    script.on("GET", "/tasks/t1", Reply(status=503, headers=a_date), WELL)
+    assert client.state("t1") is TesState.RUNNING
+
+    script.on("GET", "/tasks/t1", Reply(status=429, headers={"Retry-After": "3600"}), WELL)
+    with pytest.raises(RequestRefused):
+        client.state("t1")
+
+
+def test_a_timeout_holds_while_the_server_does_not_answer(
+    client: Client, script: Script, clock: Clock
+) -> None:
+    script.on("GET", "/tasks/a", {"id": "a", "state": "COMPLETE"})
+    script.on("GET", "/tasks/b", Reply(status=503))
+    with pytest.raises(TimeoutError, match=r"not yet at an end: b, c$"):
+        client.wait("a", "b", "c", timeout=5)
+    assert clock.now <= 5
 
 
 def test_follow_yields_each_text_once(client: Client, script: Script) -> None:

@@ -362,7 +362,7 @@ def _show_streams(
 
 def _explain(task: "TesTask") -> None:
     """Says why a task is not COMPLETE, where its command can't have said so itself."""
-    if task.state.value not in ("SYSTEM_ERROR", "CANCELED"):
+    if task.state.value not in ("SYSTEM_ERROR", "PREEMPTED", "CANCELED"):
         return
     print(f"task {task.id} is {task.state.value}", file=sys.stderr)
     for line in (task.logs[-1].system_logs or ()) if task.logs else ():

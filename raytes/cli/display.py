@@ -13,7 +13,7 @@ from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElaps
 from rich.table import Table
 from rich.text import Text
 
-from raytes.lifecycle import FINAL
+from raytes.client import ENDED
 from raytes.models import TesServiceInfo, TesState, TesTask
 
 _PIPE_WIDTH = 10_000
@@ -26,6 +26,7 @@ _STYLES = {
     TesState.COMPLETE: "green",
     TesState.EXECUTOR_ERROR: "red",
     TesState.SYSTEM_ERROR: "bold red",
+    TesState.PREEMPTED: "red",
     TesState.CANCELED: "yellow",
     TesState.RUNNING: "cyan",
 }
@@ -150,7 +151,7 @@ class StatusLine:
 
 
 def _count(states: dict[str, TesState], total: int) -> str:
-    ended = sum(state in FINAL for state in states.values())
+    ended = sum(state in ENDED for state in states.values())
     by_state = ", ".join(
         f"{number} {state.value}" for state, number in Counter(states.values()).items()
     )

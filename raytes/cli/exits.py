@@ -16,6 +16,7 @@ class Exit(IntEnum):
     USAGE = 2
     UNREACHABLE = 69
     SYSTEM_ERROR = 70
+    PREEMPTED = 75
     TIMEOUT = 124
     CANCELED = 130
 
@@ -27,6 +28,8 @@ MEANINGS = {
     Exit.USAGE: "a mistake in the command line or in the task document",
     Exit.UNREACHABLE: "no TES server answers",
     Exit.SYSTEM_ERROR: "a task is SYSTEM_ERROR",
+    Exit.PREEMPTED: "a task is PREEMPTED: its node was taken away, and it can be submitted again "
+    "(raytes does that itself; other servers don't)",
     Exit.TIMEOUT: "the time that `wait --timeout` gives has run out",
     Exit.CANCELED: "a task is CANCELED, or Ctrl-C",
 }
@@ -34,12 +37,13 @@ MEANINGS = {
 _OF_STATE = {
     "COMPLETE": Exit.COMPLETE,
     "SYSTEM_ERROR": Exit.SYSTEM_ERROR,
+    "PREEMPTED": Exit.PREEMPTED,
     "CANCELED": Exit.CANCELED,
     "EXECUTOR_ERROR": Exit.FAILED,
 }
 
 # Of several tasks the one that most needs a person's eye decides.
-_GRAVEST_FIRST = (Exit.SYSTEM_ERROR, Exit.FAILED, Exit.CANCELED, Exit.COMPLETE)
+_GRAVEST_FIRST = (Exit.SYSTEM_ERROR, Exit.PREEMPTED, Exit.FAILED, Exit.CANCELED, Exit.COMPLETE)
 
 
 def of_states(states: "Iterable[TesState]") -> Exit:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from raytes.cli import main
-from tests.scripted_server import Reply, Script, scripted_server
+from tests.scripted_server import DROPPED, Reply, Script, scripted_server
 
 ID = "01jd3x6r2qk4s8w0v9n5m7h1zb"
 
@@ -106,21 +106,25 @@ def test_run_shows_both_streams_and_exits_with_the_commands_own_code(
     assert raytes("run", "alpine", "false") == Result(42, "data\n", f"task {ID}\noops\n")
 
 
-def test_run_says_why_the_system_failed(raytes: Command, script: Script) -> None:
+@pytest.mark.parametrize(("state", "code"), [("SYSTEM_ERROR", 70), ("PREEMPTED", 75)])
+def test_run_says_why_the_system_failed(
+    raytes: Command, script: Script, state: str, code: int
+) -> None:
     script.on("POST", "/tasks", {"id": ID})
-    script.on("GET", f"/tasks/{ID}", task("SYSTEM_ERROR"))
+    script.on("GET", f"/tasks/{ID}", task(state))
 
     result = raytes("run", "alpine", "true")
 
-    assert result.code == 70
+    assert result.code == code
     assert "the image alpine is not there" in result.stderr
 
 
+@pytest.mark.parametrize("answer", [task("RUNNING"), Reply(status=503)], ids=["well", "ill"])
 def test_run_cancels_its_task_on_ctrl_c(
-    raytes: Command, script: Script, monkeypatch: pytest.MonkeyPatch
+    raytes: Command, script: Script, monkeypatch: pytest.MonkeyPatch, answer: Any
 ) -> None:
     script.on("POST", "/tasks", {"id": ID})
-    script.on("GET", f"/tasks/{ID}", task("RUNNING"))
+    script.on("GET", f"/tasks/{ID}", answer)
     script.on("POST", f"/tasks/{ID}:cancel", {})
 
     def interrupt(seconds: float) -> None:
@@ -137,6 +141,18 @@ def test_an_argument_that_can_not_be_understood_is_named(raytes: Command, script
 
     assert (result.code, result.stderr) == (2, "raytes: 'A' is not of the form KEY=VALUE\n")
     assert not script.requests
+
+
+def test_run_goes_on_though_the_service_is_restarted_in_between(
+    raytes: Command, script: Script
+) -> None:
+    script.on("POST", "/tasks", {"id": ID})
+    restart = DROPPED, Reply(status=503)
+    answers = task("RUNNING", stdout="one\n"), *restart, task("COMPLETE", stdout="one\ntwo\n")
+    script.on("GET", f"/tasks/{ID}", *answers)
+
+    assert raytes("run", "alpine", "true") == Result(0, "one\ntwo\n", f"task {ID}\n")
+    assert len(script.sent("POST", "/tasks")) == 1
 
 
 def test_submit_prints_the_id(raytes: Command, script: Script, tmp_path: Path) -> None:
@@ -262,7 +278,13 @@ def test_cancel_cancels_each_task(raytes: Command, script: Script) -> None:
 
 @pytest.mark.parametrize(
     ("state", "code"),
-    [("COMPLETE", 0), ("EXECUTOR_ERROR", 1), ("SYSTEM_ERROR", 70), ("CANCELED", 130)],
+    [
+        ("COMPLETE", 0),
+        ("EXECUTOR_ERROR", 1),
+        ("SYSTEM_ERROR", 70),
+        ("PREEMPTED", 75),
+        ("CANCELED", 130),
+    ],
 )
 def test_wait_exits_by_the_state(raytes: Command, script: Script, state: str, code: int) -> None:
     script.on("GET", "/tasks/a", {"id": "a", "state": "RUNNING"}, {"id": "a", "state": state})
@@ -341,7 +363,7 @@ def test_health_fails_with_the_servers_words_when_tasks_can_not_be_run(
 def test_the_help_lists_the_exit_codes(raytes: Command) -> None:
     help = raytes("--help").stdout
 
-    assert all(f"{code}: " in help for code in (0, 1, 2, 69, 70, 124, 130))
+    assert all(f"{code}: " in help for code in (0, 1, 2, 69, 70, 75, 124, 130))
 
 
 def test_nothing_heavy_is_imported_before_a_command_needs_it() -> None:

@@ -10,6 +10,8 @@ from raytes.models import TesExecutor, TesExecutorLog, TesState, TesTask, TesTas
         (["COMPLETE", "COMPLETE"], Exit.COMPLETE),
         (["COMPLETE", "CANCELED"], Exit.CANCELED),
         (["CANCELED", "EXECUTOR_ERROR"], Exit.FAILED),
+        (["PREEMPTED", "CANCELED", "EXECUTOR_ERROR"], Exit.PREEMPTED),
+        (["PREEMPTED", "SYSTEM_ERROR"], Exit.SYSTEM_ERROR),
         (["EXECUTOR_ERROR", "SYSTEM_ERROR", "COMPLETE"], Exit.SYSTEM_ERROR),
     ],
 )
@@ -36,6 +38,7 @@ def ended(state: TesState, *exit_codes: int) -> TesTask:
         (ended(TesState.EXECUTOR_ERROR, -1), 1),
         (ended(TesState.SYSTEM_ERROR, 3), 70),
         (ended(TesState.CANCELED, 137), 130),
+        (ended(TesState.PREEMPTED, 137), 75),
     ],
 )
 def test_a_command_that_failed_has_its_own_exit_code(task: TesTask, code: int) -> None:
