@@ -7,18 +7,24 @@ snapshot, so that a task's state and its logs agree.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import reduce
+from operator import add
 from typing import Any
 
 import orjson
 from sqlalchemy import (
+    JSON,
     BindParameter,
     ColumnElement,
+    CompoundSelect,
     Connection,
+    Dialect,
     Select,
     bindparam,
     func,
     null,
     select,
+    union_all,
 )
 
 from raytes.store.changes import recall
@@ -33,6 +39,10 @@ from raytes.views import View
 _FEW = 500
 _NEWEST = 4_000
 _SOME = 100_000
+
+# What the documents of one page may come to, in bytes, contents and logs included: the page is
+# put together in memory, and a single task may have megabytes. It is never less than one task.
+_PAGE_BYTES = 64 * 2**20
 
 Row = Sequence[Any]
 Fetch = Callable[[str], Iterable[Row]]
@@ -49,11 +59,12 @@ class Reader:
         self._database = database
         self._engine = database.reading()
         self._secret = b""
-        compiled = {name: part(True) for name, part in _PARTS.items()}
+        dialect = self._engine.dialect
+        of_one, of_many = _equals(bindparam("task")), _in(bindparam("ids", type_=JSON), dialect)
         self._one = {
-            name: str(statement.compile(dialect=self._engine.dialect))
-            for name, statement in compiled.items()
+            name: str(part(of_one).compile(dialect=dialect)) for name, part in _PARTS.items()
         }
+        self._many = {name: part(of_many) for name, part in _PARTS.items()}
 
     def facts(self) -> dict[str, str]:
         """What the store remembers of the service: instance, created, updated …"""
@@ -74,7 +85,8 @@ class Reader:
             return _documents(fetch, found, view)[0] if found else None
 
     def page(self, filters: Filters, size: int, token: str | None, view: View) -> bytes:
-        """A ListTasksResponse as JSON: the newest first, at most `size` tasks.
+        """A ListTasksResponse as JSON: the newest first, at most `size` tasks, and fewer where
+        these are large.
 
         Raises:
             InvalidPageToken: `token` isn't one that was issued for these filters.
@@ -82,14 +94,16 @@ class Reader:
         before = redeem(token, filters, self._page_secret()) if token else None
         with self._readable(), self._engine.connect() as connection:
             found = _rows(connection, filters, before, size + 1)
-            shown = found[:size]
-            ids = [task_id for task_id, *_ in shown]
+            ids = [task_id for task_id, *_ in found[:size]]
 
             def fetch(part: str) -> Iterable[Row]:
-                return connection.execute(_MANY[part], {"ids": ids})
+                return connection.execute(self._many[part], {"ids": ids})
 
+            if view is not View.MINIMAL and len(ids) > 1:
+                ids = ids[: _fitting(ids, fetch("sizes_full" if view is View.FULL else "sizes"))]
+            shown = found[: len(ids)]
             answer = b'{"tasks":[' + b",".join(_documents(fetch, shown, view)) + b"]"
-        if len(found) > size:
+        if len(found) > len(shown):
             next_token = issue(ids[-1], filters, self._page_secret())
             answer += b',"next_page_token":' + orjson.dumps(next_token)
         return answer + b"}"
@@ -209,6 +223,19 @@ def _after_all_with(prefix: str) -> str | None:
     return None
 
 
+def _fitting(ids: Sequence[str], sizes: Iterable[Row]) -> int:
+    """How many of the tasks a page can have."""
+    size_of: defaultdict[str, int] = defaultdict(int)
+    for task_id, size in sizes:
+        size_of[task_id] += size
+    total = 0
+    for number, task_id in enumerate(ids):
+        total += size_of[task_id]
+        if total > _PAGE_BYTES:
+            return max(number, 1)
+    return len(ids)
+
+
 # --- their documents ------------------------------------------------------------------
 
 
@@ -286,33 +313,57 @@ def _with_extras(log: bytes, extra: _Extras) -> bytes:
 # --- the statements -------------------------------------------------------------------
 
 _ROW = select(tasks.c.id, tasks.c.state, tasks.c.created)
-_IDS: BindParameter[Any] = bindparam("ids", expanding=True)
+
+Of = Callable[[ColumnElement[str]], ColumnElement[bool]]
+"""Whether a column has the id of a task at hand."""
+
+# What makes rows of a JSON array.
+_ELEMENTS = {"sqlite": "json_each", "postgresql": "json_array_elements_text"}
 
 
-def _of(column: ColumnElement[str], one: bool) -> ColumnElement[bool]:
-    return column == bindparam("task") if one else column.in_(_IDS)
+def _equals(task: BindParameter[str]) -> Of:
+    return lambda column: column == task
 
 
-_PARTS: dict[str, Callable[[bool], Select[Any]]] = {
-    "task": lambda one: _ROW.where(_of(tasks.c.id, one)),
-    "documents": lambda one: select(documents.c.task_id, documents.c.document, null()).where(
-        _of(documents.c.task_id, one)
+def _in(ids: BindParameter[Any], dialect: Dialect) -> Of:
+    """In one parameter: to write out one for each of two thousand takes longer than to read."""
+    elements = getattr(func, _ELEMENTS[dialect.name])(ids).table_valued("value")
+    return lambda column: column.in_(select(elements.c.value))
+
+
+def _sizes(of: Of, *columns: ColumnElement[Any]) -> Select[Any]:
+    """Bytes, or characters, of each of several columns of one table together."""
+    task_id = columns[0].table.c.task_id
+    sizes = (func.coalesce(func.length(column), 0) for column in columns)
+    return select(task_id, reduce(add, sizes)).where(of(task_id))
+
+
+_PARTS: dict[str, Callable[[Of], Select[Any] | CompoundSelect[Any]]] = {
+    "task": lambda of: _ROW.where(of(tasks.c.id)),
+    "documents": lambda of: select(documents.c.task_id, documents.c.document, null()).where(
+        of(documents.c.task_id)
     ),
-    "documents_full": lambda one: select(
+    "documents_full": lambda of: select(
         documents.c.task_id, documents.c.document, documents.c.contents
-    ).where(_of(documents.c.task_id, one)),
-    "attempts": lambda one: (
+    ).where(of(documents.c.task_id)),
+    "attempts": lambda of: (
         select(attempts.c.task_id, attempts.c.number, attempts.c.log)
-        .where(_of(attempts.c.task_id, one))
+        .where(of(attempts.c.task_id))
         .order_by(attempts.c.task_id, attempts.c.number)
     ),
-    "tails": lambda one: select(tails).where(_of(tails.c.task_id, one)),
-    "lines": lambda one: (
+    "tails": lambda of: select(tails).where(of(tails.c.task_id)),
+    "lines": lambda of: (
         select(system_logs.c.task_id, system_logs.c.attempt, system_logs.c.line)
-        .where(_of(system_logs.c.task_id, one))
+        .where(of(system_logs.c.task_id))
         .order_by(system_logs.c.task_id, system_logs.c.attempt, system_logs.c.n)
     ),
+    # Of what is large only: the other columns come to a hundred bytes.
+    "sizes": lambda of: union_all(_sizes(of, documents.c.document), _sizes(of, attempts.c.log)),
+    "sizes_full": lambda of: union_all(
+        _sizes(of, documents.c.document, documents.c.contents),
+        _sizes(of, attempts.c.log),
+        _sizes(of, tails.c.stdout, tails.c.stderr),
+        _sizes(of, system_logs.c.line),
+    ),
 }
-"""What a document is made of; for one task (True), or for those of a page."""
-
-_MANY = {name: part(False) for name, part in _PARTS.items()}
+"""What a document is made of, and how large that is; for one task, or for those of a page."""

@@ -6,10 +6,11 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import insert
 
-from raytes.models import TesState
+from raytes.models import TesInput, TesState
 from raytes.moment import now
-from raytes.store import changes, reader
+from raytes.store import changes, reader, schema
 from raytes.store.database import DatabaseUnavailable
 from raytes.store.pages import Filters
 from raytes.views import View
@@ -138,6 +139,52 @@ def test_a_list_shows_each_task_as_get_does(database: Database) -> None:
         page = orjson.loads(database.reader.page(Filters(), 1, None, view))
         assert one is not None
         assert page["tasks"] == [orjson.loads(one)]
+
+
+LARGE = 10_000
+LOG = b'{"logs":[{"exit_code":0}],"outputs":[]}'
+
+
+def large_in(place: str, database: Database) -> str:
+    """A task with that much in one place."""
+    text = "x" * LARGE
+    if place == "document":
+        return database.create(minimal_task(description=text))
+    if place == "contents":
+        return database.create(minimal_task(inputs=[TesInput(path="/in", content=text)]))
+    if place == "lines":
+        return database.create(warnings=(text,))
+    task = database.create()
+    log = {"task_id": task, "number": 1, "seq": 1, "log": LOG}
+    tail = {"task_id": task, "attempt": 1, "executor": 0, "stdout": "", "stderr": text}
+    if place == "log":
+        log["log"] = orjson.dumps(orjson.loads(LOG) | {"metadata": {"k": text}})
+    database.change(lambda c: c.execute(insert(schema.attempts), log) and None)
+    if place == "tails":
+        database.change(lambda c: c.execute(insert(schema.tails), tail) and None)
+    return task
+
+
+@pytest.mark.parametrize(
+    ("large", "cut"),
+    [
+        ("document", {View.BASIC, View.FULL}),
+        ("log", {View.BASIC, View.FULL}),
+        ("contents", {View.FULL}),
+        ("tails", {View.FULL}),
+        ("lines", {View.FULL}),
+    ],
+)
+def test_a_page_of_large_tasks_is_shorter_and_the_list_goes_on_behind_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch, large: str, cut: set[View]
+) -> None:
+    expected = [large_in(large, database) for _ in range(7)]
+    for bytes_per_page, length in ((3.5 * LARGE, 3), (0.5 * LARGE, 1), (9 * LARGE, 7)):
+        monkeypatch.setattr(reader, "_PAGE_BYTES", bytes_per_page)
+        for view in View:
+            page = orjson.loads(database.reader.page(Filters(), 9, None, view))
+            assert len(page["tasks"]) == (length if view in cut else 7)
+            assert [task["id"] for task in walk(database, Filters(), 9, view)] == expected[::-1]
 
 
 def test_what_is_not_there_is_none(database: Database) -> None:
