@@ -19,10 +19,8 @@ import httpx
 
 from raytes.errors import RaytesError
 from raytes.lifecycle import FINAL
-from raytes.models import TesServiceInfo, TesState, TesTask
+from raytes.models import BASE_PATH, TesServiceInfo, TesState, TesTask
 from raytes.views import View
-
-BASE_PATH = "/ga4gh/tes/v1"
 
 # A short task is seen to end at once; a long one costs the server one request a second.
 _FIRST_PAUSE = 0.05

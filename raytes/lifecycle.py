@@ -32,11 +32,6 @@ WITH_RUNNER = frozenset({_S.INITIALIZING, _S.RUNNING, _S.CANCELING})
 """The states of a task whose current attempt a runner has been given."""
 
 
-def may_follow(before: TesState, after: TesState) -> bool:
-    """Whether a task in state `before` may go to `after`."""
-    return after in _FOLLOWERS.get(before, ())
-
-
 def predecessors(after: TesState) -> frozenset[TesState]:
     """The states from which a task may go to `after`."""
     return frozenset(before for before, followers in _FOLLOWERS.items() if after in followers)

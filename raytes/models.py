@@ -28,6 +28,9 @@ from pydantic import (
 )
 from pydantic.main import IncEx
 
+BASE_PATH = "/ga4gh/tes/v1"
+"""Where the specification has the API on a server."""
+
 JsonObject = dict[str, Any]
 """A JSON object as Python has it: strings, numbers, booleans, None, lists and dicts."""
 

@@ -30,6 +30,7 @@ from raytes.api.validation import parse_task
 from raytes.config import Settings
 from raytes.dispatch.shape import shape_of
 from raytes.models import (
+    BASE_PATH,
     TesCancelTaskResponse,
     TesCreateTaskResponse,
     TesListTasksResponse,
@@ -43,7 +44,6 @@ from raytes.store.documents import NewTask, split_document
 from raytes.store.pages import Filters, InvalidPageToken
 from raytes.views import View
 
-BASE_PATH = "/ga4gh/tes/v1"
 # From this size on, in bytes, checking a document would keep other requests waiting.
 _ASIDE_FROM = 64 * 1024
 # Until there is authentication, all tasks are everybody's.

@@ -6,8 +6,8 @@ from ray.exceptions import RayActorError, RayTaskError
 from starlette.testclient import TestClient
 
 from raytes.api.app import create_app
-from raytes.api.routes import BASE_PATH
 from raytes.config import Settings
+from raytes.models import BASE_PATH
 from raytes.store.database import DatabaseUnavailable
 
 PREFLIGHT = {"Origin": "https://lab.example", "Access-Control-Request-Method": "POST"}

@@ -12,8 +12,8 @@ from openapi_spec_validator import validate
 from starlette.testclient import TestClient
 
 from raytes.api.app import create_app
-from raytes.api.routes import BASE_PATH
 from raytes.config import Settings
+from raytes.models import BASE_PATH
 from tests.task_documents import JsonObject
 
 SPECIFICATION = yaml.safe_load(

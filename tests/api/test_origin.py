@@ -5,8 +5,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from raytes.api.app import create_app
-from raytes.api.routes import BASE_PATH
 from raytes.config import Settings
+from raytes.models import BASE_PATH
 
 HOST = "tes.example:8000"
 OTHER = "https://elsewhere.example"

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from raytes.api.query import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, MAX_TAG_FILTERS
-from raytes.api.routes import BASE_PATH
+from raytes.models import BASE_PATH
 from raytes.parameters import BACKEND_PARAMETERS
 
 PAGE = (Path(__file__).parent.parent.parent / "docs/reference/api.md").read_text()

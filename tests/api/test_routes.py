@@ -10,9 +10,9 @@ import pytest
 from httpx import ASGITransport, AsyncClient
 
 from raytes.api.app import create_app
-from raytes.api.routes import BASE_PATH
 from raytes.api.validation import Submission, parse_task
 from raytes.config import Settings
+from raytes.models import BASE_PATH
 
 DOCUMENT = {"executors": "none", "description": "x" * 70_000}
 
