@@ -21,6 +21,7 @@ import httpx
 import raytes
 from raytes.config import Settings
 from raytes.errors import RaytesError
+from raytes.models import BASE_PATH
 from raytes.state import claimed, ray_token
 from raytes.store.database import database_of, prepare, recall, with_password
 from raytes.surroundings import (
@@ -34,7 +35,6 @@ from raytes.surroundings import (
 if TYPE_CHECKING:
     from raytes.dispatch.health import Health
 
-_BASE_PATH = "/ga4gh/tes/v1"
 _READY_WITHIN_S = 120.0
 _READY_EVERY_S = 0.02
 # PostgreSQL takes half a minute to find out that another store's machine is gone.
@@ -121,7 +121,7 @@ def _running(settings: Settings) -> Iterator[tuple[str, Any]]:
         with _ray(settings, directory), _store(settings) as store, _ingress(settings):
             # It starts while the ingress does.
             _await_ready(store)
-            url = f"http://{_reachable(settings.host)}:{settings.port}{_BASE_PATH}"
+            url = f"http://{_reachable(settings.host)}:{settings.port}{BASE_PATH}"
             _await_answer(url)
             yield url, store
 
