@@ -181,6 +181,7 @@ def test_nothing_is_left_of_a_service_that_was_killed_with_its_watcher(
     service = PodmanService(settings, instance)
     service.engine()
     kill_watchers(instance)
+    wait_until(lambda: services(instance) == [])
     service.release()
     wait_until(lambda: processes(instance) == [])
     assert list(settings.scratch.iterdir()) == []
