@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from raytes.errors import PodmanUnavailable
+from raytes.errors import InvalidMounts, PodmanUnavailable
 from raytes.models import TesOutput
 from raytes.runner.mounts import Bind, normal
 from raytes.runner.podman import Engine, Image, NotFound
@@ -55,6 +55,7 @@ class ImageFiles:
 
         Raises:
             PodmanUnavailable, ContainerRefused: the image can't be looked into.
+            InvalidMounts: what it has leads, with what another image has, out of the directory.
         """
         known = {path: self._known.get((image.id, path), _Contents.SOME) for path in parents}
         wanted = sorted(path for path in known if known[path] is _Contents.SOME)
@@ -100,6 +101,7 @@ class InImageOutputs:
         """
         if self._outputs and is_cleaned_up:
             self._await_cleanup(container)
+        kept: dict[str, Path] = {}
         for path in self._paths(container):
             parent = self._scratch / "in-image"
             parent.mkdir(exist_ok=True)
@@ -107,7 +109,8 @@ class InImageOutputs:
             with suppress(NotFound):
                 with self._engine.read_archive(container, path) as archive:
                     archive.extractall(target, filter=_plain)  # noqa: S202
-                self._kept[path] = target / posixpath.basename(path)
+                kept[path] = target / posixpath.basename(path)
+        self._kept = kept  # not what this executor has removed
 
     def _await_cleanup(self, container: str) -> None:
         # While conmon's exit command unmounts a container, an archive of it may come empty.
@@ -144,10 +147,25 @@ def _extract(engine: Engine, container: str, path: str, target: Path) -> _Conten
                 if found > _MAX_FILES or size > _MAX_BYTES:
                     return _Contents.TOO_MUCH
                 member.name = below
+                if member.islnk():
+                    member.linkname = posixpath.relpath(member.linkname.strip("/"), name)
+                _drop_link(target, below)
                 archive.extract(member, target, filter=_plain)
+    except (tarfile.FilterError, FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+        raise InvalidMounts(
+            f"what the images have in {path}, where an output is created, can't be put there: "
+            f"{error}; have the output created in another directory"
+        ) from error
     except NotFound:
         return _Contents.NOTHING
     return _Contents.SOME if found else _Contents.NOTHING
+
+
+def _drop_link(target: Path, below: str) -> None:
+    """Remove a link that another image has at a place: `tar_filter` would follow it."""
+    place = target / below
+    if place.is_symlink() and place.parent.resolve().is_relative_to(target.resolve()):
+        place.unlink()
 
 
 def _plain(member: tarfile.TarInfo, target: str) -> tarfile.TarInfo | None:
@@ -155,4 +173,6 @@ def _plain(member: tarfile.TarInfo, target: str) -> tarfile.TarInfo | None:
     if not (member.isfile() or member.isdir() or member.issym() or member.islnk()):
         return None
     safe = tarfile.tar_filter(member, target)
+    if member.islnk():  # of which `tar_filter` doesn't look at the other name
+        tarfile.tar_filter(member.replace(name=member.linkname, deep=False), target)
     return safe.replace(mode=member.mode & 0o777, deep=False)

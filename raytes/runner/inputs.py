@@ -1,8 +1,13 @@
-"""Stage-in: the inputs of a task brought to where the mount plan wants them."""
+"""Stage-in: the inputs of a task brought to where the mount plan wants them.
 
+What an image or another input has left there may hold links; none of them is followed.
+"""
+
+import errno
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +17,11 @@ from raytes.models import TesFileType, TesInput, TesTask
 from raytes.runner.concurrently import concurrently
 from raytes.runner.mounts import MountPlan, Original
 from raytes.storage import Audience, Progress, Storage
+from raytes.storage.below import ThroughLink, entered
 from raytes.unicode import is_unicode
 
 _WORLD_WRITABLE = 0o777  # an image may run as any user
+_NO_PLACE = {errno.ENOTDIR, errno.ENAMETOOLONG}  # the task's paths are at fault
 _AT_ONCE = 8  # inputs of one task; each of them may be a directory
 
 
@@ -58,10 +65,18 @@ def find_originals(task: TesTask, storage: Storage, settings: Settings) -> dict[
 
 
 def make_directories(plan: MountPlan) -> None:
-    """Make the directories that the plan wants, for everybody to write in."""
+    """Make the directories that the plan wants, for everybody to write in.
+
+    Raises:
+        InvalidMounts: a file or a link is where one of them, or a directory above it, is wanted.
+    """
     for directory in plan.directories:
-        directory.mkdir(parents=True, exist_ok=True)
-        directory.chmod(_WORLD_WRITABLE)
+        with (
+            _placing(plan.shown(directory)),
+            _parent(plan, directory) as parent,
+            entered(parent, Path(directory.name)) as place,
+        ):
+            place.chmod(_WORLD_WRITABLE)
 
 
 def stage_in(
@@ -77,7 +92,8 @@ def stage_in(
     Raises:
         InputFailed: an input isn't there, can't be read, or the transfer failed.
         ForbiddenURL: a URL is not one that the service may read.
-        InvalidMounts: a file is to lie where other paths of the task need a directory.
+        InvalidMounts: a file is to lie where other paths of the task need a directory, or the
+            way to where it is to lie leads through a link.
         Canceled: `stop` was set.
     """
     inputs = task.inputs or []
@@ -94,10 +110,19 @@ def stage_in(
 
     def stage(i: int, stop: threading.Event) -> None:
         progress = fetching if i in remote else Progress(f"the input {inputs[i].path}", audience)
-        destination = plan.staged[i]
-        staged.types[i] = _stage(
-            inputs[i], destination, storage, stop, progress, read_only=destination in read_only
-        )
+        place = plan.staged[i]
+        with (
+            _placing(f"the input {inputs[i].path}"),
+            _parent(plan, place) as parent,
+        ):
+            staged.types[i] = _stage(
+                inputs[i],
+                parent / place.name,
+                storage,
+                stop,
+                progress,
+                read_only=place in read_only,
+            )
         if i not in remote:
             progress.end()
 
@@ -128,11 +153,48 @@ def _size(path: Path) -> int:
 
 
 def _layers(staged: Mapping[int, Path]) -> Iterator[Sequence[int]]:
-    """Inputs that can be brought at once: what lies in a directory comes on top of it, after it."""
-    places = set(staged.values())
-    depths = {i: sum(parent in places for parent in path.parents) for i, path in staged.items()}
-    for depth in sorted(set(depths.values())):
-        yield [i for i in staged if depths[i] == depth]
+    """Inputs that can be brought at once: what lies in another, or in its place, comes after it."""
+    layers: list[list[int]] = []
+    depths: dict[Path, int] = {}
+    for i in sorted(staged, key=lambda i: len(staged[i].parts)):
+        place = staged[i]
+        depth = max(
+            (depths[one] + 1 for one in (place, *place.parents) if one in depths), default=0
+        )
+        depths[place] = depth
+        layers += [[]] if depth == len(layers) else []
+        layers[depth].append(i)
+    yield from layers
+
+
+@contextmanager
+def _parent(plan: MountPlan, place: Path) -> Iterator[Path]:
+    """The directory in which the plan wants something at `place`, as `entered` gives it."""
+    root = plan.bind_of(place).source.parent
+    root.mkdir(parents=True, exist_ok=True)
+    with entered(root, place.parent.relative_to(root)) as parent:
+        yield parent
+
+
+@contextmanager
+def _placing(what: str) -> Iterator[None]:
+    """In this block, what the kernel says of the paths that the task has chosen is said to it."""
+    try:
+        yield
+    except (InputFailed, OSError) as error:
+        cause = error.__cause__ if isinstance(error, InputFailed) else error
+        if isinstance(cause, ThroughLink):
+            raise InvalidMounts(
+                f"{what} can't be placed: its path leads through a link ({cause.filename}), which "
+                "the image or another input has there; use the path that the link leads to"
+            ) from error
+        if isinstance(cause, IsADirectoryError):
+            raise InvalidMounts(
+                f"{what} is a file, but other paths of the task need a directory there"
+            ) from error
+        if isinstance(error, OSError) and error.errno in _NO_PLACE:
+            raise InvalidMounts(f"{what} can't be placed: {error.strerror}") from error
+        raise
 
 
 def _stage(
@@ -144,36 +206,19 @@ def _stage(
     *,
     read_only: bool,
 ) -> TesFileType:
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    was_directory = destination.is_dir()
     url = _url_of(one)
     if url is None:
-        if was_directory:
-            raise _file_for_directory(one)
         # Never into what is there: it may be an entry of the node's cache by another name.
         destination.unlink(missing_ok=True)
-        destination.write_text(one.content or "", encoding="utf-8", newline="")
+        with destination.open("x", encoding="utf-8", newline="") as file:
+            file.write(one.content or "")
         return TesFileType.FILE
-    try:
-        found = storage.fetch(
-            url, one.type, destination, stop, read_only=read_only, progress=progress
-        )
-    except InputFailed as error:
-        if was_directory and isinstance(error.__cause__, IsADirectoryError):
-            raise _file_for_directory(one) from error
-        raise
-    return found
+    return storage.fetch(url, one.type, destination, stop, read_only=read_only, progress=progress)
 
 
 def _url_of(one: TesInput) -> str | None:
     """Where an input comes from; None: it stands in the document."""
     return None if one.content else one.url or None
-
-
-def _file_for_directory(one: TesInput) -> InvalidMounts:
-    return InvalidMounts(
-        f"the input {one.path} is a file, but other paths of the task need a directory there"
-    )
 
 
 def _original(path: Path, settings: Settings) -> Original:

@@ -70,6 +70,20 @@ class MountPlan:
                 return bind.source / path[len(bind.destination) :].lstrip("/")
         return self.streams.get(path)
 
+    def bind_of(self, place: Path) -> Bind:
+        """The mount of which a place of the plan on the node is a part.
+
+        Raises:
+            ValueError: it lies below none.
+        """
+        binds = (bind for bind in self.binds if place.is_relative_to(bind.source))
+        return max(binds, key=lambda bind: len(bind.source.parts))
+
+    def shown(self, place: Path) -> str:
+        """The path at which containers see a place of the plan."""
+        bind = self.bind_of(place)
+        return posixpath.join(bind.destination, *place.relative_to(bind.source).parts)
+
 
 def plan_mounts(
     task: TesTask,

@@ -66,7 +66,8 @@ class Storage:
         """Brings the file or the directory at `url` to `destination`, and says which it is.
 
         Where a store has both at one URL, `kind` (None, or a trailing slash) decides. A
-        directory is merged into what is at `destination`.
+        directory is merged into what is at `destination`, whose parent is there. Links at or
+        below `destination` are never followed.
 
         Nobody may write to a `read_only` destination, nor change its mode: it can be what the
         node's cache holds, under another name. Else it is the caller's own copy. `progress` is

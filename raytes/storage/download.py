@@ -4,9 +4,10 @@ import asyncio
 import errno
 import os
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from raytes.models import TesFileType
+from raytes.storage.below import entered
 from raytes.storage.cache import InputCache
 from raytes.storage.faults import Fault, Missing
 from raytes.storage.objects import Object, ObjectStore
@@ -39,6 +40,8 @@ class Download:
     async def fetch(self, path: str, kind: TesFileType | None, destination: Path) -> TesFileType:
         """Brings what is at `path` to `destination`; `kind` decides where both kinds are.
 
+        Links that are at `destination` aren't followed.
+
         Raises:
             Fault: there is nothing, or a transfer failed.
             OSError: the node's disk doesn't take it.
@@ -61,7 +64,6 @@ class Download:
         found = await self._store.find(path)
         if found is None:
             return False
-        destination.parent.mkdir(parents=True, exist_ok=True)
         self._progress.expect(1, found.size if found.size >= 0 else None)
         await self._bring(found, destination)
         return True
@@ -69,12 +71,15 @@ class Download:
     async def _fetch_tree(self, path: str, listing: Sequence[Object], destination: Path) -> None:
         tree = lay_out(path, listing)
         for directory in ("", *tree.directories):
-            (destination / directory).mkdir(parents=True, exist_ok=True)
+            with entered(destination.parent, PurePath(destination.name, directory)):
+                pass
         self._progress.expect(len(tree.files), sum(one.size for one in tree.files.values()))
 
         async def bring(relative: str) -> None:
+            place = PurePath(destination.name, relative)
             try:
-                await self._bring(tree.files[relative], destination / relative)
+                with entered(destination.parent, place.parent) as directory:
+                    await self._bring(tree.files[relative], directory / place.name)
             except Fault as fault:
                 raise fault.at(relative) from fault
 
@@ -103,7 +108,7 @@ class Download:
 
 
 def _make_way(destination: Path) -> None:
-    """Removes a file that is there: to write into it might be to write into the cache."""
-    if destination.is_dir():
+    """Removes a file or a link that is there: to write into it might be to write elsewhere."""
+    if destination.is_dir() and not destination.is_symlink():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(destination))
     destination.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from raytes.errors import Canceled, InputFailed
 from raytes.models import TesFileType
+from raytes.storage.below import entered
 from raytes.storage.progress import Progress
 
 _CHUNK = 4 * 2**20
@@ -23,7 +24,7 @@ def copy_in(
     """Copies a file or a tree to `destination`, sharing blocks where the filesystem can.
 
     Links inside a tree are copied as links, as they would appear under a mount; sockets,
-    FIFOs and devices are left out.
+    FIFOs and devices are left out. Links that are at `destination` aren't followed.
 
     Raises:
         InputFailed: it isn't there, or can't be read or written.
@@ -33,7 +34,6 @@ def copy_in(
     try:
         mode = source.stat().st_mode
         if stat.S_ISREG(mode):
-            destination.parent.mkdir(parents=True, exist_ok=True)
             copy_file(source, destination, stop, progress)
             return TesFileType.FILE
         if stat.S_ISDIR(mode):
@@ -41,6 +41,10 @@ def copy_in(
             return TesFileType.DIRECTORY
     except OSError as error:
         raise _input_failed(source, error) from error
+    except RecursionError:
+        raise InputFailed(
+            f"the input {source} can't be copied: its directories are nested too deeply"
+        ) from None
     raise InputFailed(f"{source} is neither a file nor a directory")
 
 
@@ -82,22 +86,23 @@ def copy_bytes(source: int, target: int, stop: threading.Event, progress: Progre
 
 def words(error: OSError) -> str:
     """What the kernel said, and of which file."""
-    place = f" ({error.filename})" if isinstance(error.filename, str) else ""
+    named = isinstance(error.filename, str) and not error.filename.startswith("/proc/self/fd/")
+    place = f" ({error.filename})" if named else ""
     return f"{error.strerror or error}{place}"
 
 
 def _copy_tree(source: Path, destination: Path, stop: threading.Event, progress: Progress) -> None:
-    destination.mkdir(parents=True, exist_ok=True)
-    with os.scandir(source) as children:
-        for child in children:
-            target = destination / child.name
-            if child.is_symlink():
-                target.symlink_to(os.readlink(child.path))
-            elif child.is_dir(follow_symlinks=False):
-                _copy_tree(Path(child.path), target, stop, progress)
-            elif child.is_file(follow_symlinks=False):
-                copy_file(Path(child.path), target, stop, progress)
-    shutil.copystat(source, destination)
+    with entered(destination.parent, Path(destination.name)) as directory:
+        with os.scandir(source) as children:
+            for child in children:
+                target = directory / child.name
+                if child.is_symlink():
+                    target.symlink_to(os.readlink(child.path))
+                elif child.is_dir(follow_symlinks=False):
+                    _copy_tree(Path(child.path), target, stop, progress)
+                elif child.is_file(follow_symlinks=False):
+                    copy_file(Path(child.path), target, stop, progress)
+        shutil.copystat(source, directory)
 
 
 def _input_failed(source: Path, error: OSError) -> InputFailed:

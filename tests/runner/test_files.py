@@ -1,7 +1,12 @@
 """Inputs, outputs and volumes, as containers see them."""
 
+import io
 import os
+import shutil
 import socket
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +173,93 @@ def test_the_image_s_own_files_beside_an_output_stay_visible(
     assert attempt.state is TesState.COMPLETE
     assert own in attempt.stdout()
     assert (bench.files / "out").read_text() == "new\n"
+
+
+@pytest.fixture
+def import_image(tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """Makes an image of busybox and some links; gives its name."""
+    images: list[str] = []
+
+    def import_image(*links: tuple[str, str, bytes]) -> str:
+        archive = tmp_path / f"{len(images)}.tar"
+        with tarfile.open(archive, "w") as tar:
+            tar.add(str(shutil.which("busybox")), "bin/busybox")
+            secret = tarfile.TarInfo("work/secret")
+            tar.addfile(secret, io.BytesIO())
+            for name, target, kind in links:
+                member = tarfile.TarInfo(name)
+                member.type, member.linkname = kind, target
+                tar.addfile(member)
+        command = ["podman", "import", "--quiet", str(archive)]
+        made = subprocess.run(command, check=True, text=True, capture_output=True)
+        images.append(made.stdout.strip().removeprefix("sha256:"))
+        return images[-1]
+
+    yield import_image
+    subprocess.run(["podman", "rmi", "--force", *images], check=True, capture_output=True)
+
+
+def test_an_image_s_links_lead_no_input_to_the_node(
+    bench: Bench, import_image: Callable[..., str]
+) -> None:
+    image = import_image(("work/link", str(bench.files), tarfile.SYMTYPE))
+    (bench.files / "job").write_text("untouched")
+    attempt = bench.run(
+        {
+            "executors": [{"image": image, "command": ["/bin/busybox", "touch", "/work/out"]}],
+            "inputs": [{"content": "* * * * *", "path": "/work/link/job"}],
+            "outputs": [output(bench, "/work/out", "out")],
+        }
+    )
+    assert (bench.files / "job").read_text() == "untouched"
+    assert (attempt.state, attempt.failure_reason) == (TesState.SYSTEM_ERROR, "invalid_mounts")
+    assert "the input /work/link/job can't be placed" in attempt.system_logs
+
+
+def test_an_image_s_links_get_it_no_file_of_the_node(
+    bench: Bench, import_image: Callable[..., str]
+) -> None:
+    """Podman names a hard link's other name from above the directory, here `work/secret`."""
+    image = import_image(
+        ("work/work", str(bench.files), tarfile.SYMTYPE),
+        ("work/x", "work/secret", tarfile.LNKTYPE),
+    )
+    (bench.files / "secret").write_text("untouched")
+    command = "echo changed > /work/x; echo changed > /work/secret; cp /work/x /work/out"
+    attempt = bench.run(
+        {
+            "executors": [{"image": image, "command": ["/bin/busybox", "sh", "-c", command]}],
+            "outputs": [output(bench, "/work/out", "out")],
+        }
+    )
+    assert (bench.files / "secret").read_text() == "untouched"
+    assert attempt.state is TesState.COMPLETE, attempt.system_logs
+    assert (bench.files / "out").read_text() == "changed\n"
+
+
+def test_images_may_have_the_same_links(bench: Bench, import_image: Callable[..., str]) -> None:
+    link = ("work/touch", "/bin/busybox", tarfile.SYMTYPE)
+    attempt = bench.run(
+        {
+            "executors": [
+                {"image": image, "command": ["/work/touch", "/work/out"]}
+                for image in (import_image(link), import_image(link, ("y", "", tarfile.DIRTYPE)))
+            ],
+            "outputs": [output(bench, "/work/out", "out")],
+        }
+    )
+    assert attempt.state is TesState.COMPLETE, attempt.system_logs
+
+
+def test_an_output_under_the_root_that_an_executor_removes_is_missing(bench: Bench) -> None:
+    attempt = bench.run(
+        {
+            "executors": [bench.executor("echo x > /out.txt"), bench.executor("rm /out.txt")],
+            "outputs": [output(bench, "/out.txt", "out")],
+        }
+    )
+    assert attempt.failure_reason == "missing_output"
+    assert not (bench.files / "out").exists()
 
 
 def test_outputs_may_lie_directly_under_the_root(bench: Bench) -> None:

@@ -9,7 +9,7 @@ from unittest.mock import Mock
 import pytest
 
 from raytes.config import Settings
-from raytes.errors import Canceled, InputFailed
+from raytes.errors import Canceled, InputFailed, InvalidMounts
 from raytes.models import TesFileType, TesTask
 from raytes.runner.inputs import StagedIn, find_originals, make_directories, stage_in
 from raytes.runner.mounts import plan_mounts
@@ -28,7 +28,10 @@ def server() -> Iterator[FaultyProxy]:
 
 @pytest.fixture
 def stage(tmp_path: Path, server: FaultyProxy) -> Callable[..., StagedIn]:
-    """Stages inputs in, with the first volume's files at `tmp_path/scratch/mounts/0`."""
+    """Stages inputs in, with the first volume's files at `tmp_path/scratch/mounts/0`.
+
+    `links` are there before them.
+    """
     settings = Settings(
         state_dir=tmp_path / "state", schemes=("file", "http"), storage={server.url: {}}
     )
@@ -39,6 +42,7 @@ def stage(tmp_path: Path, server: FaultyProxy) -> Callable[..., StagedIn]:
         volumes: tuple[str, ...] = (),
         stop: threading.Event | None = None,
         audience: Audience = Nobody(),  # noqa: B008
+        links: dict[str, Path] = {},  # noqa: B006
     ) -> StagedIn:
         task = TesTask.model_validate(
             {
@@ -50,6 +54,8 @@ def stage(tmp_path: Path, server: FaultyProxy) -> Callable[..., StagedIn]:
         originals = find_originals(task, storage, settings)
         plan = plan_mounts(task, tmp_path / "scratch", originals)
         make_directories(plan)
+        for name, target in links.items():  # as an image's files hold them
+            (tmp_path / "scratch/mounts/0" / name).symlink_to(target)
         return stage_in(task, plan, originals, storage, stop or threading.Event(), audience)
 
     return stage
@@ -123,3 +129,119 @@ def test_the_progress_of_several_inputs_is_told_in_one_line(
     lines: list[str] = []
     stage(*inputs_from(server, *"ab"), audience=Mock(Nobody, line=lines.append))
     assert lines[-1].startswith("the inputs: done, 2 files, 1.0 MB in ")
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A directory on the node that no task may change."""
+    directory = tmp_path / "outside"
+    directory.mkdir(mode=0o750)
+    (directory / "f").write_text("untouched")
+    return directory
+
+
+def is_untouched(directory: Path) -> bool:
+    return (
+        [one.name for one in directory.iterdir()] == ["f"]
+        and (directory / "f").read_text() == "untouched"
+        and directory.stat().st_mode & 0o777 == 0o750
+    )
+
+
+@pytest.mark.parametrize("path", ["/v/link/f", "/v/link/new", "/v/link/a/b/new"])
+@pytest.mark.parametrize("source", ["content", "file", "http", "directory"])
+def test_nothing_is_placed_through_a_link(
+    stage: Callable[..., StagedIn],
+    server: FaultyProxy,
+    tmp_path: Path,
+    outside: Path,
+    path: str,
+    source: str,
+) -> None:
+    local = tmp_path / "state/files/d"
+    local.mkdir(parents=True)
+    (local / "f").write_text("changed")
+    server.files = {"/x": b"changed"}
+    one = {
+        "content": {"content": "changed"},
+        "file": {"url": str(local / "f")},
+        "http": {"url": f"{server.url}/x"},
+        "directory": {"url": str(local)},
+    }
+
+    with pytest.raises(InvalidMounts, match=f"the input {path} can't be placed: .*a link .link."):
+        stage({**one[source], "path": path}, volumes=("/v",), links={"link": outside})
+
+    assert is_untouched(outside)
+
+
+@pytest.mark.parametrize("link", ["dir", "dir/sub"])
+def test_a_directory_is_not_merged_through_a_link(
+    stage: Callable[..., StagedIn], tmp_path: Path, outside: Path, link: str
+) -> None:
+    first, second = tmp_path / "state/files/first", tmp_path / "state/files/second"
+    (first / link).parent.mkdir(parents=True)
+    (first / link).symlink_to(outside)
+    (second / "dir/sub").mkdir(parents=True)
+    (second / "dir/sub/f").write_text("changed")
+
+    with pytest.raises(InvalidMounts, match="through a link"):
+        stage(
+            {"url": str(first), "path": "/v"},
+            {"url": str(second), "path": "/v"},
+            volumes=("/v",),
+        )
+
+    assert is_untouched(outside)
+
+
+def test_a_file_takes_the_place_of_a_link(
+    stage: Callable[..., StagedIn], server: FaultyProxy, tmp_path: Path, outside: Path
+) -> None:
+    local = tmp_path / "state/files/f"
+    local.parent.mkdir(parents=True)
+    local.write_text("new")
+    server.files = {"/x": b"new"}
+    links = {"a": outside / "f", "b": outside / "f", "c": outside, "d": tmp_path / "nothing"}
+
+    stage(
+        {"content": "new", "path": "/v/a"},
+        {"url": str(local), "path": "/v/b"},
+        {"url": f"{server.url}/x", "path": "/v/c"},
+        {"content": "new", "path": "/v/d"},
+        volumes=("/v",),
+        links=links,
+    )
+
+    volume = tmp_path / "scratch/mounts/0"
+    assert [(volume / name).read_text() for name in "abcd"] == ["new"] * 4
+    assert not any((volume / name).is_symlink() for name in "abcd")
+    assert is_untouched(outside)
+
+
+def test_a_directory_for_everybody_is_not_made_through_a_link(
+    tmp_path: Path, outside: Path
+) -> None:
+    task = TesTask.model_validate(
+        {"volumes": ["/v", "/v/link/w"], "executors": [{"image": "x", "command": ["x"]}]}
+    )
+    plan = plan_mounts(task, tmp_path, {})
+    (tmp_path / "mounts/0").mkdir(parents=True)
+    (tmp_path / "mounts/0/link").symlink_to(outside)
+
+    with pytest.raises(InvalidMounts, match="/v/link/w can't be placed"):
+        make_directories(plan)
+
+    assert is_untouched(outside)
+
+
+@pytest.mark.parametrize("path", ["/v/f/x", f"/v/{'n' * 256}", f"/v/{'n' * 256}/x"])
+def test_a_path_that_can_not_be_is_not_the_node_s_fault(
+    stage: Callable[..., StagedIn], path: str
+) -> None:
+    with pytest.raises(InvalidMounts, match=f"the input {path} can't be placed"):
+        stage(
+            {"content": "x", "path": "/v/f"},
+            {"content": "x", "path": path},
+            volumes=("/v",),
+        )

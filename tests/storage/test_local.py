@@ -230,9 +230,9 @@ def test_a_file_is_copied_in_with_its_mode(
 ) -> None:
     (root / "script").write_bytes(b"#!")
     (root / "script").chmod(0o755)
-    assert storage.fetch(f"{root}/script", None, scratch / "a/b/script", never) is FILE
-    assert (scratch / "a/b/script").read_bytes() == b"#!"
-    assert (scratch / "a/b/script").stat().st_mode & 0o777 == 0o755
+    assert storage.fetch(f"{root}/script", None, scratch / "script", never) is FILE
+    assert (scratch / "script").read_bytes() == b"#!"
+    assert (scratch / "script").stat().st_mode & 0o777 == 0o755
 
 
 def test_a_tree_is_copied_in_with_its_links_as_links(
