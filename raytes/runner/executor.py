@@ -6,7 +6,7 @@ import re
 import shlex
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +20,7 @@ from raytes.runner.metadata_service import keep_away
 from raytes.runner.mounts import Bind
 from raytes.runner.podman import Attachment, ContainerState, Engine, has_ended
 from raytes.runner.report import Report
-from raytes.runner.stdio import Streams, unwritable
+from raytes.runner.stdio import Streams, unreadable, unwritable
 from raytes.runner.streams import Output, StdinPump, Tail, read_outputs
 
 _CPU_PERIOD: Final = 100_000  # microseconds
@@ -110,7 +110,7 @@ class Execution:
             Canceled: the container was told to end, and has been killed.
             ContainerRefused: Podman can't run it (not: a program that is missing).
             PodmanUnavailable: the node's Podman went away.
-            SystemFault: a file for stdout or stderr can't be written.
+            SystemFault: a file for stdout or stderr can't be written, or that for stdin be read.
         """
         with self._control.killing(self._kill):
             try:
@@ -123,8 +123,13 @@ class Execution:
             if wrong := keep_away(initialized.pid, initialized.network):
                 self._report.line(f"a cloud's metadata service can't be kept away: {wrong}")
             cgroup = Cgroup(self.container, initialized.pid)
-            with self._attached() as attachment, _watched(initialized.conmon_pid) as conmon:
+            with (
+                self._attached() as attachment,
+                self._fed() as feed,
+                _watched(initialized.conmon_pid) as conmon,
+            ):
                 self._engine.start(self.container)
+                feed()
                 index, began = self._began(), time.monotonic()
                 if self._control.stop.is_set():  # its kill may have come too early
                     self._kill()
@@ -144,14 +149,23 @@ class Execution:
 
     @contextlib.contextmanager
     def _attached(self) -> Iterator[Attachment]:
-        with contextlib.ExitStack() as stack:
-            attachment = self._engine.attach(self.container)
-            stack.callback(attachment.close)
-            if self._streams.stdin is not None:
-                pump = StdinPump(self._engine.attach_stdin(self.container), self._streams.stdin)
-                pump.start()
-                stack.callback(pump.end)
+        with contextlib.closing(self._engine.attach(self.container)) as attachment:
             yield attachment
+
+    @contextlib.contextmanager
+    def _fed(self) -> Iterator[Callable[[], None]]:
+        """Gives what starts to feed the program its stdin."""
+        if self._streams.stdin is None:
+            yield lambda: None
+            return
+        attachment = self._engine.attach_stdin(self.container)
+        pump = StdinPump(attachment, self._streams.stdin, lambda: self._signal("KILL"))
+        try:
+            yield pump.start
+        finally:
+            pump.end()
+        if pump.error is not None:
+            raise unreadable(self._executor.stdin or "", pump.error)
 
     def _read(self, attachment: Attachment, index: int) -> None:
         try:

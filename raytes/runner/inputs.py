@@ -16,6 +16,7 @@ from raytes.errors import InputFailed, InvalidMounts
 from raytes.models import TesFileType, TesInput, TesTask
 from raytes.runner.concurrently import concurrently
 from raytes.runner.mounts import MountPlan, Original
+from raytes.runner.placing import parent_of
 from raytes.storage import Audience, Progress, Storage
 from raytes.storage.below import ThroughLink, entered
 from raytes.unicode import is_unicode
@@ -73,7 +74,7 @@ def make_directories(plan: MountPlan) -> None:
     for directory in plan.directories:
         with (
             _placing(plan.shown(directory)),
-            _parent(plan, directory) as parent,
+            parent_of(plan, directory) as parent,
             entered(parent, Path(directory.name)) as place,
         ):
             place.chmod(_WORLD_WRITABLE)
@@ -113,7 +114,7 @@ def stage_in(
         place = plan.staged[i]
         with (
             _placing(f"the input {inputs[i].path}"),
-            _parent(plan, place) as parent,
+            parent_of(plan, place) as parent,
         ):
             staged.types[i] = _stage(
                 inputs[i],
@@ -165,15 +166,6 @@ def _layers(staged: Mapping[int, Path]) -> Iterator[Sequence[int]]:
         layers += [[]] if depth == len(layers) else []
         layers[depth].append(i)
     yield from layers
-
-
-@contextmanager
-def _parent(plan: MountPlan, place: Path) -> Iterator[Path]:
-    """The directory in which the plan wants something at `place`, as `entered` gives it."""
-    root = plan.bind_of(place).source.parent
-    root.mkdir(parents=True, exist_ok=True)
-    with entered(root, place.parent.relative_to(root)) as parent:
-        yield parent
 
 
 @contextmanager

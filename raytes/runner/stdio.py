@@ -3,6 +3,7 @@
 import errno
 import os
 import posixpath
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,8 +14,13 @@ from raytes.errors import DiskFull, InputFailed, InvalidMounts, SystemFault
 from raytes.models import TesExecutor
 from raytes.runner.beneath import Namespace, Outside
 from raytes.runner.mounts import Bind, MountPlan, normal
+from raytes.runner.placing import parent_of
+from raytes.storage.below import entered
+from raytes.storage.local import words
 
 _BUFFER: Final = 256 * 2**10  # bytes
+# There is a FIFO or a directory, or its path can't be one: the task is at fault, not the node.
+_NO_FILE: Final = {errno.ENXIO, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}
 _FILE_MODE: Final = 0o666  # a later executor's image may run as any user
 _DIRECTORY_MODE: Final = 0o777
 
@@ -23,7 +29,7 @@ _DIRECTORY_MODE: Final = 0o777
 class Streams:
     """The files on the node of an executor's streams, as far as it names any."""
 
-    stdin: Path | None
+    stdin: BinaryIO | None
     stdout: BinaryIO | None
     stderr: BinaryIO | None
 
@@ -38,13 +44,13 @@ def open_streams(
         visible: all that can be found of the container's paths on the node now.
 
     Raises:
-        InputFailed: stdin is not a file of the task.
-        InvalidMounts: stdout or stderr leads out of what is mounted.
+        InputFailed: stdin is not a file of the task, or can't be opened.
+        InvalidMounts: stdout or stderr leads out of what is mounted, or through a link.
         SystemFault: stdout or stderr can't be written.
     """
-    stdin = _stdin(executor.stdin, visible) if executor.stdin else None
     try:
         with ExitStack() as stack:
+            stdin = _stdin(executor.stdin, visible, stack)
             stdout = _open(executor.stdout, plan, stack)
             stderr = stdout
             if executor.stderr != executor.stdout:
@@ -65,52 +71,91 @@ def written_streams(executor: TesExecutor, plan: MountPlan) -> list[Bind]:
 
 def unwritable(error: OSError) -> SystemFault:
     """The fault for a stream's file that can't be written."""
-    kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else SystemFault
-    return kind(f"an executor's stdout or stderr can't be written on the node: {error}")
+    kind = SystemFault
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        kind = DiskFull
+    elif error.errno in _NO_FILE:
+        kind = InvalidMounts
+    return kind(f"an executor's stdout or stderr can't be written on the node: {words(error)}")
 
 
-def _stdin(path: str, visible: Sequence[Bind]) -> Path:
+def unreadable(path: str, error: OSError) -> SystemFault:
+    """The fault for a stdin that can't be read to its end."""
+    return SystemFault(f"the stdin {path} can't be read on the node: {words(error)}")
+
+
+def _stdin(path: str | None, visible: Sequence[Bind], stack: ExitStack) -> BinaryIO | None:
+    if path is None:
+        return None
     try:
         found = Namespace(visible).resolve(normal(path))
+        file = _opened_file(found) if found else None
     except Outside:
-        found = None
-    if found is None or not found.is_file():
+        file = None
+    except OSError as error:
+        raise InputFailed(f"the stdin {path} can't be opened: {words(error)}") from error
+    if file is None:
         raise InputFailed(
             f"the stdin {path} is not there: it must be a file among the inputs or in a volume, "
             "or an output, stdout or stderr of an earlier executor"
         )
-    return found
+    return stack.enter_context(file)
+
+
+def _opened_file(path: Path) -> BinaryIO | None:
+    """A file that is there, open to be read; None: it is no file."""
+    # Not for ever, if it is a FIFO.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return os.fdopen(descriptor, "rb", buffering=0)
+    os.close(descriptor)
+    return None
 
 
 def _open(path: str | None, plan: MountPlan, stack: ExitStack) -> BinaryIO | None:
     if path is None:
         return None
-    target = _target(normal(path), plan)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(target, flags, _FILE_MODE)
+    with _parent_of(normal(path), plan) as (parent, name):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(parent / name, flags, _FILE_MODE)
+    file = stack.enter_context(os.fdopen(descriptor, "wb", buffering=_BUFFER))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise InvalidMounts(f"the stdout or stderr {path} can't be written: it is no regular file")
+    os.ftruncate(descriptor, 0)
     os.fchmod(descriptor, _FILE_MODE)
-    return stack.enter_context(os.fdopen(descriptor, "wb", buffering=_BUFFER))
+    return file
+
+
+@contextmanager
+def _parent_of(path: str, plan: MountPlan) -> Iterator[tuple[Path, str]]:
+    """Where a stream's file is to be, and its name there."""
+    if path in plan.streams:
+        file = plan.streams[path]
+        file.parent.mkdir(exist_ok=True)
+        yield file.parent, file.name
+    else:
+        file = _target(path, plan)
+        with parent_of(plan, file) as parent:
+            yield parent, file.name
 
 
 def _target(path: str, plan: MountPlan) -> Path:
-    if path in plan.streams:
-        plan.streams[path].parent.mkdir(exist_ok=True)
-        return plan.streams[path]
     # Only what is writable: a link must not lead to an input's original.
     namespace = Namespace(bind for bind in plan.binds if bind.writable)
     try:
-        found = namespace.resolve(path)
-        return found or _make_directory(posixpath.dirname(path), namespace) / posixpath.basename(
-            path
-        )
+        if found := namespace.resolve(path):
+            return found
+        directory = _make_directory(posixpath.dirname(path), namespace, plan)
+        return directory / posixpath.basename(path)
     except Outside as error:
         raise InvalidMounts(f"the stdout or stderr {path} can't be written: {error}") from error
 
 
-def _make_directory(path: str, namespace: Namespace) -> Path:
+def _make_directory(path: str, namespace: Namespace, plan: MountPlan) -> Path:
     found = namespace.resolve(path)
     if found is None:
-        found = _make_directory(posixpath.dirname(path), namespace) / posixpath.basename(path)
-        found.mkdir()
-        found.chmod(_DIRECTORY_MODE)
+        above = _make_directory(posixpath.dirname(path), namespace, plan)
+        found = above / posixpath.basename(path)
+        with parent_of(plan, found) as parent, entered(parent, Path(found.name)) as directory:
+            directory.chmod(_DIRECTORY_MODE)
     return found

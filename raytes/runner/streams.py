@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import suppress
 from typing import BinaryIO, Final
 
 from raytes.runner.podman import Attachment
@@ -71,24 +71,37 @@ def read_outputs(
 class StdinPump(threading.Thread):
     """Feeds a file to a container's stdin, as far as the program reads it."""
 
-    def __init__(self, attachment: Attachment, source: Path) -> None:
+    def __init__(
+        self, attachment: Attachment, source: BinaryIO, unreadable: Callable[[], None]
+    ) -> None:
+        """`unreadable` is called when the file can't be read to its end."""
         super().__init__(name="stdin", daemon=True)
         self._attachment = attachment
         self._source = source
+        self._unreadable = unreadable
+        self.error: OSError | None = None
+        """What kept the file from being read to its end."""
 
     def run(self) -> None:
-        try:
-            with open(self._source, "rb", buffering=0) as file:
-                while data := file.read(_CHUNK):
-                    self._attachment.write(data)
+        with suppress(OSError):  # the program has ended, or closed its stdin
+            while data := self._read():
+                self._attachment.write(data)
             self._attachment.end_stdin()
-        except OSError:  # the program has ended, or closed its stdin
-            return
+        if self.error is not None:
+            self._unreadable()
 
     def end(self) -> None:
         """Stop feeding; the program has ended."""
         self._attachment.close()
-        self.join()
+        if self.ident is not None:  # else it was never started
+            self.join()
+
+    def _read(self) -> bytes:
+        try:
+            return self._source.read(_CHUNK)
+        except OSError as error:
+            self.error = error
+            return b""
 
 
 def _continuation(data: bytes) -> int:

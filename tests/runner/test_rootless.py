@@ -19,7 +19,7 @@ _CAN_NOT = (
     "rootless containers have no network without /dev/net/tun",
     "only root can describe devices",
     "only root can become somebody else",
-    "only root can mount what can't be removed",
+    "only root can mount",
 )
 
 

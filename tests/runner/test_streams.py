@@ -1,7 +1,11 @@
+import socket
+import threading
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raytes.runner.streams import Tail
+from raytes.runner.podman import Attachment
+from raytes.runner.streams import StdinPump, Tail
 
 
 def test_a_short_stream_is_its_own_tail() -> None:
@@ -53,3 +57,17 @@ def test_a_tail_is_the_end_of_the_stream_whatever_its_pieces(pieces: list[str], 
     found = tail.text(ended=True)
     assert text.endswith(found)
     assert len(found.encode()) > min(limit, len(whole)) - 4
+
+
+def test_a_stdin_that_can_not_be_read_is_ended_and_told() -> None:
+    ours, theirs = socket.socketpair()
+    theirs.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+    told = threading.Event()
+    with theirs, open("/proc/self/mem", "rb", buffering=0) as unreadable:  # an I/O error at 0
+        pump = StdinPump(Attachment(ours), unreadable, told.set)
+        pump.start()
+        theirs.settimeout(20)
+        assert theirs.recv(1) == b""
+        assert told.wait(20)
+        pump.end()
+    assert isinstance(pump.error, OSError)

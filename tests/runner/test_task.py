@@ -1,8 +1,10 @@
 """The life of a task, with real containers."""
 
 import hashlib
+import os
 import re
 import shutil
+import subprocess
 import threading
 
 import pytest
@@ -395,6 +397,53 @@ def test_a_missing_input_is_a_system_error_that_names_it(bench: Bench) -> None:
 def test_a_stdin_that_is_no_file_of_the_task_is_a_system_error(bench: Bench) -> None:
     attempt = bench.run({"executors": [bench.executor("cat", stdin="/nowhere/f")]})
     assert attempt.failure_reason == "input_failed"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount what can't be read")
+def test_a_stdin_that_can_not_be_read_ends_its_program(bench: Bench) -> None:
+    unreadable = bench.files / "f"
+    unreadable.touch()
+    subprocess.run(["mount", "--bind", f"/proc/{os.getpid()}/mem", unreadable], check=True)
+    try:
+        attempt = bench.run(
+            {
+                "inputs": [{"url": str(unreadable), "path": "/in/f"}],
+                "executors": [bench.executor("cat; sleep 600", stdin="/in/f")],
+            }
+        )
+    finally:
+        subprocess.run(["umount", unreadable], check=True)
+    assert attempt.state is TesState.SYSTEM_ERROR
+    assert attempt.failure_reason == "system_error"
+    assert "the stdin /in/f can't be read on the node" in attempt.system_logs
+
+
+@pytest.mark.parametrize("kind", ["directory", "FIFO", "long name"])
+def test_a_stdin_that_can_not_be_opened_is_the_task_s_fault(bench: Bench, kind: str) -> None:
+    path = {"directory": "/vol", "FIFO": "/vol/f", "long name": f"/vol/{'n' * 256}"}[kind]
+    attempt = bench.run(
+        {
+            "volumes": ["/vol"],
+            "executors": [bench.executor("mkfifo /vol/f"), bench.executor("cat", stdin=path)],
+        }
+    )
+    assert attempt.failure_reason == "input_failed"
+    assert f"the stdin {path} " in attempt.system_logs
+    assert not attempt.last.of_node
+
+
+def test_a_stdout_is_not_written_into_a_fifo(bench: Bench) -> None:
+    attempt = bench.run(
+        {
+            "volumes": ["/vol"],
+            "executors": [
+                bench.executor("mkfifo /vol/f"),
+                bench.executor("echo x", stdout="/vol/f"),
+            ],
+        }
+    )
+    assert attempt.failure_reason == "invalid_mounts"
+    assert "an executor's stdout or stderr can't be written" in attempt.system_logs
 
 
 def test_the_metadata_say_where_and_how_long(bench: Bench) -> None:
