@@ -1,16 +1,22 @@
 """Finding the outputs of a task beneath its mounts."""
 
+import errno
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from raytes.errors import InvalidMounts, MissingOutput
+from raytes.errors import InvalidMounts, MissingOutput, OutputFailed
 from raytes.models import TesFileType, TesOutput
 from raytes.runner.beneath import Namespace, Outside
 from raytes.runner.mounts import normal
 from raytes.runner.wildcards import has_wildcards, literal, matches
 from raytes.storage import Entry
+
+_MAX_DEPTH: Final = 300
+"""Directories in one another, of an output. Each is looked up from the root, link by link, so
+what it costs grows with the cube of it; and more would be more than Python's stack can take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +35,21 @@ def find_output(
 
     Raises:
         MissingOutput: there is nothing at its path.
-        InvalidMounts: its `path_prefix` is no prefix of what was found.
+        OutputFailed: its files lie too deep to be named.
+        InvalidMounts: its `path_prefix` is no prefix of what was found, or makes two files one.
     """
+    try:
+        return _find(output, namespace, warn)
+    except RecursionError:
+        why = f"its directories are nested too deeply ({_MAX_DEPTH} are allowed)"
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        why = "its path, or that of a file in it, is longer than a path on the node can be"
+    raise OutputFailed(f"the output {output.path} can't be stored: {why}")
+
+
+def _find(output: TesOutput, namespace: Namespace, warn: Callable[[str], None]) -> FoundOutput:
     walk = _Walk(namespace, warn)
     if has_wildcards(output.path):
         return _find_matches(output, walk)
@@ -78,6 +97,8 @@ class _Walk:
             if identity in above:
                 self._warn(f"{path} is left out: it is a link to a directory that it lies in")
                 return
+            if len(above) == _MAX_DEPTH:
+                raise RecursionError
             names = self._namespace.names(path)
             if not names:
                 yield path, None
@@ -121,12 +142,8 @@ _SPECIAL = {
 
 
 def _find_matches(output: TesOutput, walk: _Walk) -> FoundOutput:
-    entries: list[Entry] = []
-    paths: dict[str, str] = {}
-    for match in walk.matching(output.path):
-        found, where = _relative(walk.files(match), output.path_prefix or "/")
-        entries += found
-        paths |= where
+    files = (file for match in walk.matching(output.path) for file in walk.files(match))
+    entries, paths = _relative(files, output.path_prefix or "/")
     return FoundOutput(TesFileType.DIRECTORY, entries, paths)
 
 
@@ -141,6 +158,12 @@ def _relative(
                 f"the output {path} can't be stored: its path_prefix {prefix} is no prefix of it"
             )
         relative = path[len(prefix) :].lstrip("/")
+        if relative in paths:
+            raise InvalidMounts(
+                f"the outputs {paths[relative]} and {path} can't both be stored: the path_prefix "
+                f"{prefix} leaves {relative or 'nothing'} of either; end it with a slash, or cut "
+                "less"
+            )
         entries.append(Entry(relative, host))
         paths[relative] = path
     return entries, paths
