@@ -1,6 +1,5 @@
 """What a task may use that the kernel doesn't watch over: time, and room on the disk."""
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -10,6 +9,7 @@ from typing import Final
 
 from raytes.errors import Canceled, RaytesError
 from raytes.runner.control import Control
+from raytes.runner.scan import statuses_below
 
 _LOOK_EVERY: Final = 0.25  # seconds
 _REST: Final = 10  # times as long as it took to look; so it takes at most a tenth of a CPU
@@ -63,18 +63,7 @@ def within_disk(
 
 def bytes_on_disk(directory: Path) -> int:
     """What lies in a directory, as far as it may be looked at, in bytes of its disk."""
-    total = 0
-    pending = [directory]
-    while pending:
-        try:
-            with os.scandir(pending.pop()) as entries:
-                for entry in entries:
-                    total += entry.stat(follow_symlinks=False).st_blocks * _BLOCK
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append(Path(entry.path))
-        except OSError:  # it is being removed, or another user's
-            continue
-    return total
+    return sum(status.st_blocks for status in statuses_below(directory)) * _BLOCK
 
 
 def _watch(

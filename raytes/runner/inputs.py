@@ -5,6 +5,7 @@ What an image or another input has left there may hold links; none of them is fo
 
 import errno
 import os
+import stat
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from raytes.models import TesFileType, TesInput, TesTask
 from raytes.runner.concurrently import concurrently
 from raytes.runner.mounts import MountPlan, Original
 from raytes.runner.placing import parent_of
+from raytes.runner.scan import statuses_below
 from raytes.storage import Audience, Progress, Storage
 from raytes.storage.below import ThroughLink, entered
 from raytes.unicode import is_unicode
@@ -146,11 +148,8 @@ def bytes_of_inputs(plan: MountPlan, originals: Mapping[int, Original]) -> int:
 def _size(path: Path) -> int:
     if not path.is_dir():
         return path.stat().st_size
-    return sum(
-        (Path(parent) / name).lstat().st_size
-        for parent, _, names in os.walk(path)
-        for name in names
-    )
+    below = statuses_below(path)
+    return sum(status.st_size for status in below if not stat.S_ISDIR(status.st_mode))
 
 
 def _layers(staged: Mapping[int, Path]) -> Iterator[Sequence[int]]:

@@ -54,13 +54,21 @@ def instance_directory(settings: Settings, instance: str) -> Path:
 
 
 def remove_tree(directory: Path) -> None:
-    """Remove a directory of scratch, also what a container's users made in it."""
-    with suppress(FileNotFoundError, PermissionError):
+    """Remove a directory of scratch, also what a container's users made in it, however deep.
+
+    Raises:
+        OSError: it can't be removed.
+    """
+    with suppress(OSError, RecursionError):  # it recurses, and opens a file at each level
         shutil.rmtree(directory)
-    if directory.exists() and os.geteuid() != 0:
-        unshare("rm", "--recursive", "--force", "--", str(directory))
+    if not directory.exists():
+        return
+    command = ["rm", "--recursive", "--force", "--", str(directory)]
+    if os.geteuid() != 0:
+        unshare(*command)
+    removed = subprocess.run(command, check=False, capture_output=True, text=True)
     if directory.exists():
-        shutil.rmtree(directory)
+        raise OSError(removed.stderr.strip().rpartition("\n")[2] or "rm has left it there")
 
 
 def unshare(*command: str) -> None:

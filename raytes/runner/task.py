@@ -498,9 +498,16 @@ def _signal_words(number: int) -> str:
 
 def _make_readable(directory: Path) -> None:
     """Rootless, what an image's users made belongs to subordinate ids: make it the service's."""
-    if os.geteuid() != 0 and not all(map(_is_ours, _everything_in(directory))):
+    if os.geteuid() != 0 and not _is_all_ours(directory):
         unshare("chown", "--recursive", "--no-dereference", "0:0", "--", str(directory))
         unshare("chmod", "--recursive", "u+rwX", "--", str(directory))
+
+
+def _is_all_ours(directory: Path) -> bool:
+    try:
+        return all(map(_is_ours, _everything_in(directory)))
+    except (OSError, RecursionError):  # it can't be told: names too long, or too deep
+        return False
 
 
 def _everything_in(directory: Path) -> Iterator[Path]:

@@ -103,3 +103,43 @@ def test_what_can_not_be_removed_does_not_undo_what_was_stored_and_goes_later(
         parent = instance_directory(bench.node.settings, bench.node.instance)
         subprocess.run(["umount", parent / left / "stuck"], check=True)
     assert sweep_node() == ["a scratch directory"]
+
+
+@pytest.mark.parametrize(("name", "depth"), [("d", 1500), ("d" * 200, 40)])
+@pytest.mark.parametrize("stored", [False, True])
+def test_directories_however_deep_are_the_task_s_own_affair(
+    bench: Bench, name: str, depth: int, stored: bool
+) -> None:
+    script = f"i=0; while [ $i -lt {depth} ]; do mkdir {name}; cd -P {name}; i=$((i+1)); done"
+    outputs = [{"path": "/vol", "url": str(bench.files / "vol")}] if stored else []
+    attempt = bench.run(
+        {
+            "volumes": ["/vol"],
+            "executors": [bench.executor(f"cd /vol; {script}; echo x > f")],
+            "outputs": outputs,
+        }
+    )
+    assert attempt.exit_codes == [0], attempt.stderr()
+    assert (attempt.failure_reason is not None) is stored
+    assert (attempt.last.retry, attempt.last.of_node) == (False, False)
+    if stored:
+        assert attempt.failure_reason == "output_failed", attempt.system_logs
+        assert "the output /vol can't be stored: its " in attempt.system_logs
+    assert bench.scratch() == []
+
+
+def test_a_sweep_goes_on_after_a_tree_of_any_depth(own: Node) -> None:
+    with owned_directory(instance_directory(own.settings, own.instance), "t") as directory:
+        make_deep(directory, "d" * 100, 1500)
+    assert sweep(own.settings, own.instance) == ["a scratch directory"]
+    assert not directory.exists()
+
+
+def make_deep(directory: Path, name: str, depth: int) -> None:
+    at = os.open(directory, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir(name, dir_fd=at)
+        below = os.open(name, os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.close(at)
