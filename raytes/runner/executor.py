@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import posixpath
 import re
 import shlex
 import threading
@@ -22,6 +23,7 @@ from raytes.runner.podman import Attachment, ContainerState, Engine, has_ended
 from raytes.runner.report import Report
 from raytes.runner.stdio import Streams, unreadable, unwritable
 from raytes.runner.streams import Output, StdinPump, Tail, read_outputs
+from raytes.runner.submounts import mount_points_below
 
 _CPU_PERIOD: Final = 100_000  # microseconds
 _FIRST_POLL: Final = 0.003  # seconds
@@ -269,7 +271,7 @@ def specification(
         "command": executor.command,
         "env": executor.env or {},
         "labels": dict(sandbox.labels),
-        "mounts": [_mount(bind) for bind in binds],
+        "mounts": [_mount(bind) for bind in (*binds, *_submounts(binds))],
         "stdin": with_stdin,
         "terminal": False,
         "no_new_privileges": True,
@@ -324,6 +326,19 @@ def remove_container(engine: Engine, container: str) -> None:
             if attempt == _REMOVAL_ATTEMPTS - 1:
                 raise
             time.sleep(_FIRST_POLL * 2 ** min(attempt, 6))
+
+
+def _submounts(binds: Sequence[Bind]) -> Iterator[Bind]:
+    """What is mounted inside a directory that may only be read: `ro` holds for its top alone."""
+    taken = {bind.destination for bind in binds}
+    for bind in binds:
+        if bind.writable or not bind.source.is_dir():
+            continue
+        for point in mount_points_below(bind.source):
+            inside = point.relative_to(bind.source)
+            destination = posixpath.join(bind.destination, *inside.parts)
+            if destination not in taken:
+                yield Bind(point, destination, writable=False)
 
 
 def _mount(bind: Bind) -> dict[str, Any]:

@@ -118,6 +118,30 @@ def test_an_input_directory_with_an_output_in_it_is_not_changed(bench: Bench) ->
     assert (bench.files / "d/f").read_text() == "f\n"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system")
+def test_what_is_mounted_in_an_input_directory_is_seen_and_not_changed(bench: Bench) -> None:
+    directory = bench.files / "d"
+    points = [directory / "a b\\é", directory / "a b\\é/sub/deeper"]
+    for point in points:
+        point.mkdir(parents=True)
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", point], check=True)
+        (point / "f").write_text("original\n")
+    try:
+        attempt = bench.sh(
+            "find /in -name f -exec cat {} ';'\n"
+            'find /in -name f | while read -r f; do echo x > "$f"; rm "$f"; done\n'
+            'find /in -type d | while read -r d; do touch "$d/new"; done; true',
+            inputs=[{"url": str(directory), "path": "/in", "type": "DIRECTORY"}],
+        )
+        assert attempt.state is TesState.COMPLETE, attempt.system_logs
+        assert attempt.stdout() == "original\n" * 2
+        assert [(point / "f").read_text() for point in points] == ["original\n"] * 2
+        assert not list(directory.rglob("new"))
+    finally:
+        for point in reversed(points):
+            subprocess.run(["umount", point], check=True)
+
+
 def test_an_input_that_is_an_output_too_stays_where_it_is(bench: Bench) -> None:
     (bench.files / "f").write_text("same")
     attempt = bench.sh(
