@@ -7,16 +7,17 @@ when its executor has ended, and put into the next one's.
 """
 
 import enum
+import errno
 import posixpath
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from raytes.errors import InvalidMounts, PodmanUnavailable
+from raytes.errors import InvalidMounts, OutputFailed, PodmanUnavailable
 from raytes.models import TesOutput
 from raytes.runner.mounts import Bind, normal
 from raytes.runner.podman import Engine, Image, NotFound
@@ -24,6 +25,8 @@ from raytes.runner.wildcards import has_wildcards, literal, path_matches
 
 _MAX_BYTES: Final = 64 * 2**20
 _MAX_FILES: Final = 5_000
+# What the kernel says where an image's file can't lie, whatever the node.
+_NO_PLACE: Final = {errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}
 _CLEANUP_TIMEOUT: Final = 30.0  # seconds
 _CLEANUP_POLL: Final = 0.01  # seconds
 
@@ -86,9 +89,13 @@ class InImageOutputs:
         return [Bind(source, path, writable=False) for path, source in self._kept.items()]
 
     def put(self, container: str) -> None:
-        """Put what earlier executors made into a container that hasn't been started."""
+        """Put what earlier executors made into a container that hasn't been started.
+
+        Raises:
+            OutputFailed: it can't be done with what they made.
+        """
         for path, source in self._kept.items():
-            with tempfile.TemporaryFile(dir=self._scratch) as file:
+            with _moving(path), tempfile.TemporaryFile(dir=self._scratch) as file:
                 with tarfile.open(fileobj=file, mode="w") as archive:
                     archive.add(source, arcname=path.lstrip("/"))
                 file.seek(0)
@@ -98,6 +105,9 @@ class InImageOutputs:
         """Take what is there of the outputs out of a container that has ended.
 
         `is_cleaned_up`: Podman cleans the container up by itself.
+
+        Raises:
+            OutputFailed: it can't be done with what is there.
         """
         if self._outputs and is_cleaned_up:
             self._await_cleanup(container)
@@ -106,7 +116,7 @@ class InImageOutputs:
             parent = self._scratch / "in-image"
             parent.mkdir(exist_ok=True)
             target = Path(tempfile.mkdtemp(dir=parent))
-            with suppress(NotFound):
+            with suppress(NotFound), _moving(path):
                 with self._engine.read_archive(container, path) as archive:
                     archive.extractall(target, filter=_plain)  # noqa: S202
                 kept[path] = target / posixpath.basename(path)
@@ -133,6 +143,20 @@ class InImageOutputs:
                 yield normal(literal(output.path))
 
 
+@contextmanager
+def _moving(path: str) -> Iterator[None]:
+    """In this block, what is wrong with an output's own names is said to its task."""
+    try:
+        yield
+    except (tarfile.FilterError, RecursionError, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG:
+            raise
+        raise OutputFailed(
+            f"the output {path} can't be taken out of its container: {error}; have the output "
+            "created in a directory of its own"
+        ) from error
+
+
 def _extract(engine: Engine, container: str, path: str, target: Path) -> _Contents:
     """Copy a directory of a container."""
     found, size = 0, 0
@@ -151,7 +175,9 @@ def _extract(engine: Engine, container: str, path: str, target: Path) -> _Conten
                     member.linkname = posixpath.relpath(member.linkname.strip("/"), name)
                 _drop_link(target, below)
                 archive.extract(member, target, filter=_plain)
-    except (tarfile.FilterError, FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+    except (tarfile.FilterError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_PLACE:
+            raise
         raise InvalidMounts(
             f"what the images have in {path}, where an output is created, can't be put there: "
             f"{error}; have the output created in another directory"

@@ -21,6 +21,7 @@ from raytes.runner.placing import parent_of
 from raytes.runner.scan import statuses_below
 from raytes.storage import Audience, Progress, Storage
 from raytes.storage.below import ThroughLink, entered
+from raytes.storage.local import words
 from raytes.unicode import is_unicode
 
 _WORLD_WRITABLE = 0o777  # an image may run as any user
@@ -56,14 +57,17 @@ def find_originals(task: TesTask, storage: Storage, settings: Settings) -> dict[
     """The `file://` inputs of a task as they lie on this node, by index.
 
     Raises:
-        InputFailed: one isn't there, or is neither a file nor a directory.
+        InputFailed: one isn't there, can't be looked at, or is neither a file nor a directory.
         ForbiddenURL: one lies outside the allowed roots.
     """
     originals: dict[int, Original] = {}
     for i, one in enumerate(task.inputs or []):
         path = storage.local_path(url) if (url := _url_of(one)) else None
         if path is not None:
-            originals[i] = _original(path, settings)
+            try:
+                originals[i] = _original(path, settings)
+            except OSError as error:
+                raise InputFailed(f"the input {path} can't be read: {words(error)}") from error
     return originals
 
 

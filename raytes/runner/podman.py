@@ -235,16 +235,20 @@ class Engine:
         connection = _Connection(self.address, timeout)
         kind = "application/json" if isinstance(body, bytes) else "application/x-tar"
         target = f"{_API}{path}?{urlencode(query)}" if query else f"{_API}{path}"
+        gone = f"the Podman service at {self.address} went away during {method} {path}"
         try:
-            connection.request(method, target, body, {"Content-Type": kind} if body else {})
-            response = connection.getresponse()
-            if response.status >= 400:
-                raise _refusal(response.status, response.read())
-            yield response
-        except (OSError, http.client.HTTPException) as error:
-            raise PodmanUnavailable(
-                f"the Podman service at {self.address} went away during {method} {path}: {error!r}"
-            ) from error
+            try:
+                connection.request(method, target, body, {"Content-Type": kind} if body else {})
+                response = connection.getresponse()
+                if response.status >= 400:
+                    raise _refusal(response.status, response.read())
+            except (OSError, http.client.HTTPException) as error:
+                raise PodmanUnavailable(f"{gone}: {error!r}") from error
+            try:
+                yield response
+            # Not what the disk says of that which is read: it isn't Podman's.
+            except (ConnectionError, TimeoutError, http.client.HTTPException) as error:
+                raise PodmanUnavailable(f"{gone}: {error!r}") from error
         finally:
             connection.close()
 

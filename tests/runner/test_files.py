@@ -286,6 +286,19 @@ def test_an_output_under_the_root_that_an_executor_removes_is_missing(bench: Ben
     assert not (bench.files / "out").exists()
 
 
+def test_an_output_under_the_root_that_is_too_deep_is_not_the_node_s_fault(bench: Bench) -> None:
+    name = "d" * 200
+    script = f"mkdir /out; cd /out; i=0; while [ $i -lt 40 ]; do mkdir {name}; cd -P {name}; "
+    attempt = bench.run(
+        {
+            "executors": [bench.executor(script + "i=$((i+1)); done"), bench.executor("true")],
+            "outputs": [output(bench, "/out", "out", type="FILE")],
+        }
+    )
+    assert attempt.failure_reason == "output_failed", attempt.system_logs
+    assert (attempt.last.retry, attempt.last.of_node) == (False, False)
+
+
 def test_outputs_may_lie_directly_under_the_root(bench: Bench) -> None:
     attempt = bench.run(
         {

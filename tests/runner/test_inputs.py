@@ -235,6 +235,14 @@ def test_a_directory_for_everybody_is_not_made_through_a_link(
     assert is_untouched(outside)
 
 
+def test_an_original_whose_name_is_too_long_is_not_the_node_s_fault(
+    stage: Callable[..., StagedIn], tmp_path: Path
+) -> None:
+    (tmp_path / "state/files").mkdir(parents=True)
+    with pytest.raises(InputFailed, match="can't be read: File name too long"):
+        stage({"url": f"{tmp_path}/state/files/{'n' * 256}", "path": "/f"})
+
+
 @pytest.mark.parametrize("path", ["/v/f/x", f"/v/{'n' * 256}", f"/v/{'n' * 256}/x"])
 def test_a_path_that_can_not_be_is_not_the_node_s_fault(
     stage: Callable[..., StagedIn], path: str

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import threading
+import uuid
 
 import pytest
 
@@ -536,3 +537,18 @@ def test_what_a_failed_attempt_wrote_is_kept_only_if_asked_for(
     assert [path.read_text() for path in kept] == (["found\n"] if keep and code else [])
     assert all(f"is kept on node test-node: {parent}" in attempt.system_logs for _ in kept)
     shutil.rmtree(parent, ignore_errors=True)
+
+
+def test_a_workdir_that_leads_through_a_link_is_made_in_the_container(bench: Bench) -> None:
+    there = f"/tmp/{uuid.uuid4().hex}"
+    attempt = bench.run(
+        {
+            "volumes": ["/vol"],
+            "executors": [
+                bench.executor("ln -s /tmp /vol/link"),
+                bench.executor("pwd -P", workdir=f"/vol/link{there.removeprefix('/tmp')}"),
+            ],
+        }
+    )
+    assert attempt.stdout(1) == f"{there}\n"
+    assert not os.path.lexists(there)
