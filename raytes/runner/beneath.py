@@ -48,7 +48,7 @@ class Namespace:
                     if links
                     else f"no executor has made anything at {inside}"
                 )
-            if found is not None and inside not in self._sources and found.is_symlink():
+            if found is not None and found.is_symlink():
                 links += 1
                 if links > _MAX_LINKS:
                     raise Outside(f"{path} has too many links")

@@ -66,3 +66,14 @@ def test_a_mount_in_a_mount_hides_what_it_lies_over(namespace: Namespace, tmp_pa
     assert namespace.resolve("/work/sub/mnt/n") == tmp_path / "nested/n"
     assert "mnt" in namespace.names("/work/sub")
     assert namespace.names("/") == ["data", "work"]
+
+
+def test_a_link_that_was_taken_out_of_a_container_leads_nowhere_on_the_node(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "secret").write_text("s")
+    (tmp_path / "taken").symlink_to(tmp_path)
+    namespace = Namespace([Bind(tmp_path / "taken", "/out", writable=False)])
+    for path in ("/out", "/out/secret"):
+        with pytest.raises(Outside):
+            namespace.resolve(path)

@@ -286,6 +286,23 @@ def test_an_output_under_the_root_that_an_executor_removes_is_missing(bench: Ben
     assert not (bench.files / "out").exists()
 
 
+def test_a_link_in_place_of_an_output_under_the_root_gets_no_file_of_the_node(
+    bench: Bench,
+) -> None:
+    (bench.files / "secret").write_text("secret")
+    attempt = bench.run(
+        {
+            "executors": [
+                bench.executor(f"ln -s {bench.files} /out"),
+                bench.executor("cat", stdin="/out/secret"),
+            ],
+            "outputs": [output(bench, "/out", "out")],
+        }
+    )
+    assert len(attempt.executors) == 1, attempt.stdout(1)
+    assert attempt.failure_reason == "input_failed"
+
+
 def test_an_output_under_the_root_that_is_too_deep_is_not_the_node_s_fault(bench: Bench) -> None:
     name = "d" * 200
     script = f"mkdir /out; cd /out; i=0; while [ $i -lt 40 ]; do mkdir {name}; cd -P {name}; "
