@@ -1,7 +1,8 @@
 """Doing many transfers at once, but not too many."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -14,16 +15,17 @@ async def in_parallel(
 
     The first failure is raised as it is, after the work in flight has been cancelled.
     """
-    remaining = iter(items)
-    workers = [asyncio.create_task(_take_turns(remaining, work)) for _ in range(limit)]
+    remaining = deque(items)
+
+    async def take_turns() -> None:
+        while remaining:
+            await work(remaining.popleft())
+
+    workers = [asyncio.create_task(take_turns()) for _ in range(limit)]
     try:
         await asyncio.gather(*workers)
     finally:
+        remaining.clear()  # some work ends well though it is cancelled
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
-
-
-async def _take_turns(remaining: Iterator[T], work: Callable[[T], Awaitable[None]]) -> None:
-    for item in remaining:
-        await work(item)

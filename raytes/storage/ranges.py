@@ -52,7 +52,7 @@ async def get_ranges(
                     async for piece in pieces:
                         if len(piece) > end - position:
                             raise Fault("the store sent more bytes than it was asked for")
-                        os.pwrite(file.fileno(), piece, position)
+                        _write(file.fileno(), piece, position)
                         position += len(piece)
                         transfer.moved(len(piece))
                 if position != end:
@@ -62,3 +62,11 @@ async def get_ranges(
             await retrying(attempt, fault_of)
 
         await in_parallel(starts, fetch, limit=min(_AT_ONCE, len(starts)))
+
+
+def _write(file: int, data: bytes, position: int) -> None:
+    # A disk that is nearly full takes a part; it says that it is full when it gets the rest.
+    left = memoryview(data)
+    while left:
+        written = os.pwrite(file, left, position)
+        left, position = left[written:], position + written

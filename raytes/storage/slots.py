@@ -82,8 +82,10 @@ class Slots:
                 if try_lock(turn) and (slot := self._free_slot()) is not None:
                     return slot
                 self._given.clear()
+                # Not wait_for: of Python 3.11 it loses a cancellation in the moment of the event.
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._given.wait(), _LOOK)
+                    async with asyncio.timeout(_LOOK):
+                        await self._given.wait()
             return self._handed_on.pop()
 
     def _free_slot(self) -> _Slot | None:
