@@ -2,19 +2,22 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from raytes.errors import SystemFault
 from raytes.models import TesFileType, TesOutput, TesOutputFileLog
 from raytes.runner.concurrently import concurrently
 from raytes.runner.outputs import FoundOutput
 from raytes.storage import Audience, Authority, Entry, Output, Progress, Storage, Stored
-from raytes.storage.local import copy_in
 
 _AT_ONCE: Final = 8  # outputs of one task; each of them may be a directory
+
+_REMOVAL: Final = 5.0
+"""Seconds that the removal of what was staged may take before the attempt's end is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +37,18 @@ class _Going:
     output: TesOutput
     found: FoundOutput
     entries: list[Entry]
-    place: str
-    """Where it goes: what lies in one place begins with the same, and is stored in its order."""
+    place: str | None
+    """Where it goes: what lies in it begins with the same. None: on this node."""
     staged: Output | None = None
     stored: StoredOutput | None = None
+    fault: SystemFault | None = None
 
 
 class StageOut:
     """The outputs of a task on their way out: all are staged, unseen, before one is committed.
 
-    At the end of the `with` block what wasn't committed is removed. `audience` is told of what
-    takes long.
+    What keeps one from being stored keeps none of the others. At the end of the `with` block what
+    wasn't committed is removed. `audience` is told of what takes long.
     """
 
     def __init__(
@@ -55,40 +59,48 @@ class StageOut:
         stop: threading.Event,
         audience: Audience,
     ) -> None:
+        """`scratch` is where the files lie that may be given away."""
         self._storage = storage
         self._authority = authority
         self._scratch = scratch
         self._stop = stop
         self._audience = audience
-        self._begun = ExitStack()
+        self._begun: list[Output] = []
         self._going: list[_Going] = []
         self._progress = Progress()
+
+    @property
+    def stored(self) -> list[StoredOutput]:
+        """Those that are at their URLs by now."""
+        return [one.stored for one in self._going if one.stored]
+
+    @property
+    def faults(self) -> list[SystemFault]:
+        """What kept the others from it."""
+        return [one.fault for one in self._going if one.fault]
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._begun.close()
+        removals = [removal for output in self._begun if (removal := output.discard())]
+        futures.wait(removals, timeout=_REMOVAL)
 
     def add(self, index: int, output: TesOutput, found: FoundOutput) -> None:
-        """Have the output of this index among those that are stored.
+        """Have the output of this index, the highest by now, among those that are stored.
 
         Raises:
             ForbiddenURL: its URL is not one that the service may write.
-            Canceled: `stop` was set.
         """
-        entries = [_ours(entry, self._scratch, self._stop) for entry in found.entries]
-        # What is on this node is one place: two outputs may hold the same file, and the second
-        # has to see that the first has taken it.
+        entries = [self._marked(entry) for entry in found.entries]
         is_local = self._storage.local_path(output.url) is not None
-        place = "" if is_local else f"{output.url.rstrip('/')}/"
+        place = None if is_local else f"{output.url.rstrip('/')}/"
         self._going.append(_Going(index, output, found, entries, place))
 
     def stage(self) -> None:
         """Stage the files of all outputs.
 
         Raises:
-            OutputFailed: a file can't be stored; the outputs that are staged can be committed.
             Canceled: `stop` was set, or the attempt counts no more.
         """
         if not self._going:
@@ -101,25 +113,25 @@ class StageOut:
             self._progress.expect(len(sizes), sum(sizes))
         self._for_each(self._stage)
 
-    def commit(self) -> Iterator[StoredOutput]:
+    def commit(self) -> None:
         """Have what is staged appear, if the attempt still counts.
 
         Raises:
-            OutputFailed: one can't be stored; those that are have been yielded.
             Canceled: `stop` was set, or the attempt counts no more.
         """
         if any(one.staged for one in self._going):
             self._authority.ask([])
-        try:
-            self._for_each(self._commit)
+        self._for_each(self._commit)
+        if not self.faults:
             self._progress.end()
-        finally:
-            yield from (one.stored for one in self._going if one.stored)
 
     def _for_each(self, step: Callable[[_Going, threading.Event], None]) -> None:
         def in_turn(lane: Sequence[_Going], stop: threading.Event) -> None:
             for one in lane:
-                step(one, stop)
+                try:
+                    step(one, stop)
+                except SystemFault as fault:
+                    one.fault = fault
 
         lanes = _lanes(self._going)
         if len(lanes) == 1:
@@ -129,7 +141,7 @@ class StageOut:
 
     def _stage(self, one: _Going, stop: threading.Event) -> None:
         output = self._storage.output(one.output.url, self._authority, self._progress)
-        self._begun.callback(output.discard)
+        self._begun.append(output)
         output.stage(one.entries, stop)
         one.staged = output
 
@@ -138,16 +150,29 @@ class StageOut:
             files = _log(one.staged.commit(stop), one.found.paths)
             one.stored = StoredOutput(one.index, one.found.type, files)
 
+    def _marked(self, entry: Entry) -> Entry:
+        is_original = not (entry.source is None or entry.source.is_relative_to(self._scratch))
+        return Entry(entry.relative, entry.source, is_original)
+
 
 def _lanes(all_going: Sequence[_Going]) -> list[list[_Going]]:
-    """What can be stored at once, each with what has to wait for it."""
-    lanes: dict[str, list[_Going]] = {}
-    place = None
-    for one in sorted(all_going, key=lambda one: one.place):
-        if place is None or not (place and one.place.startswith(place)):
-            place = one.place
-        lanes.setdefault(place, []).append(one)
-    return [sorted(lane, key=lambda one: one.index) for lane in lanes.values()]
+    """What can be stored at once, each with what has to wait for it.
+
+    What is on this node is one lane: two outputs may hold the same file, and the second has to
+    see that the first has taken it. So is what lies in one place: the later output stays.
+    """
+    local = [one for one in all_going if one.place is None]
+    lanes: list[list[_Going]] = []
+    place = ""
+    remote = ((one.place, one) for one in all_going if one.place is not None)
+    for path, one in sorted(remote, key=lambda pair: pair[0]):
+        if place and path.startswith(place):
+            lanes[-1].append(one)
+        else:
+            place = path
+            lanes.append([one])
+    lanes = [sorted(lane, key=lambda one: one.index) for lane in lanes]
+    return [local, *lanes] if local else lanes
 
 
 def _log(stored: Sequence[Stored], paths: Mapping[str, str]) -> list[TesOutputFileLog]:
@@ -155,14 +180,3 @@ def _log(stored: Sequence[Stored], paths: Mapping[str, str]) -> list[TesOutputFi
         TesOutputFileLog(url=one.url, path=paths[one.relative], size_bytes=str(one.size_bytes))
         for one in stored
     ]
-
-
-def _ours(entry: Entry, scratch: Path, stop: threading.Event) -> Entry:
-    """An entry whose file may be given away: an input's original may not."""
-    if entry.source is None or entry.source.is_relative_to(scratch):
-        return entry
-    copies = scratch / "copies"
-    copies.mkdir(exist_ok=True)
-    copy = copies / str(len(os.listdir(copies)))
-    copy_in(entry.source, copy, stop)
-    return Entry(entry.relative, copy)

@@ -160,7 +160,12 @@ class _Attempt:
         ):
             visible, failure = self._run_executors(plan)
         with self._timed("stage_out"):
-            self._stage_out(visible, failure)
+            try:
+                self._stage_out(visible, failure)
+            except SystemFault as fault:
+                if failure is None:
+                    raise
+                self._report.line(str(fault))
         if failure is not None:
             raise failure
 
@@ -315,20 +320,27 @@ class _Attempt:
         _make_readable(self._scratch)
         storage, stop = self._node.storage, self._control.stop
         with StageOut(storage, self._authority, self._scratch, stop, self._report) as stage_out:
-            fault = self._stage_outputs(stage_out, Namespace(visible), failure)
-            size = 0  # bytes
-            for stored in stage_out.commit():
-                self._report.output(stored.index, stored.type, stored.files)
-                size += self._say_stored(stored)
-        self._report.metadata(bytes_out=str(size))
-        if fault is not None:
-            raise fault
+            faults = self._find_outputs(stage_out, Namespace(visible), failure)
+            stage_out.stage()
+            try:
+                stage_out.commit()
+            finally:
+                size = 0  # bytes
+                for stored in stage_out.stored:
+                    self._report.output(stored.index, stored.type, stored.files)
+                    size += self._say_stored(stored)
+                self._report.metadata(bytes_out=str(size))
+        faults += stage_out.faults
+        for fault in faults[1:]:
+            self._report.line(str(fault))
+        if faults:
+            raise faults[0]
 
-    def _stage_outputs(
+    def _find_outputs(
         self, stage_out: StageOut, namespace: Namespace, failure: RaytesError | None
-    ) -> SystemFault | None:
-        """Stage what there is; returns what ends the task, without keeping the rest from it."""
-        fault: SystemFault | None = None
+    ) -> list[SystemFault]:
+        """Find what there is to be stored; returns what ends the task, if something isn't."""
+        faults: list[SystemFault] = []
         for i, output in enumerate(self._task.outputs or []):
             self._control.check()
             try:
@@ -341,16 +353,12 @@ class _Attempt:
                     )
             except MissingOutput as missing:
                 if failure is None and self._choices.missing_outputs == "error":
-                    fault = fault or missing
+                    faults.append(missing)
                 else:
                     self._report.line(str(missing))
-            except SystemFault as failed:
-                fault = fault or failed
-        try:
-            stage_out.stage()
-        except SystemFault as failed:
-            fault = fault or failed
-        return fault
+            except SystemFault as fault:
+                faults.append(fault)
+        return faults
 
     def _ask(self, receipts: Sequence[Receipt]) -> None:
         """Raise Canceled unless this attempt may store its outputs."""

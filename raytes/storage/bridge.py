@@ -14,9 +14,6 @@ _LOOK_AT_STOP = 0.1  # seconds
 _CLEAN_UP = 0.5
 """Seconds that a cancelled transfer is given to tell its store; it goes on after them."""
 
-_REMOVAL = 5.0
-"""Seconds that the removal of what was staged may take before the attempt's end is told."""
-
 T = TypeVar("T")
 
 
@@ -43,7 +40,6 @@ async def _announcing(work: Coroutine[Any, Any, T], ended: threading.Event) -> T
         ended.set()
 
 
-def finish(work: Coroutine[Any, Any, None]) -> None:
-    """Has `work` done in fsspec's loop; after a while it goes on without being waited for."""
-    future = asyncio.run_coroutine_threadsafe(work, get_loop())
-    concurrent.futures.wait([future], timeout=_REMOVAL)
+def begin(work: Coroutine[Any, Any, None]) -> concurrent.futures.Future[None]:
+    """Has `work` done in fsspec's loop, without waiting for it."""
+    return asyncio.run_coroutine_threadsafe(work, get_loop())

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +14,8 @@ class Entry:
 
     relative: str  # the path below the output's URL; "" for a single file
     source: Path | None  # a regular file without links in its path; None: a directory
+    is_original: bool = False
+    """The file stays where it is, as an input's does; else it may be given away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,5 +51,8 @@ class Output(Protocol):
             Canceled: `stop` was set, or the attempt counts no more.
         """
 
-    def discard(self) -> None:
-        """Removes what is staged and was not committed, as far as it can be."""
+    def discard(self) -> Future[None] | None:
+        """Removes what is staged and was not committed, as far as it can be.
+
+        What takes its time goes on, until the future is done.
+        """

@@ -61,8 +61,9 @@ class LocalOutput:
         self._files: list[_Staged] = []
 
     def stage(self, entries: Sequence[Entry], stop: threading.Event) -> None:
-        """As `Output.stage`. On one filesystem nothing is copied: the file itself gets a second
-        name, and from then on belongs to the service's user. The bytes are on disk."""
+        """As `Output.stage`. On one filesystem only originals are copied: any other file gets a
+        second name itself, and from then on belongs to the service's user. The bytes are on disk.
+        """
         targets = [self._target_of(entry) for entry in entries]
         self._announce_hidden()
         for entry, target in zip(entries, targets, strict=True):
@@ -71,7 +72,7 @@ class LocalOutput:
             if entry.source is None:
                 self._directories.append(target)
             else:
-                self._stage_file(entry.source, entry.relative, target, stop)
+                self._stage_file(entry, entry.source, target, stop)
 
     def commit(self, stop: threading.Event) -> list[Stored]:
         """As `Output.commit`; what has appeared is on disk."""
@@ -139,23 +140,25 @@ class LocalOutput:
             self._authority.ask(receipts)
 
     def _stage_file(
-        self, source: Path, relative: str, target: LocalTarget, stop: threading.Event
+        self, entry: Entry, source: Path, target: LocalTarget, stop: threading.Event
     ) -> None:
-        url = urls.join(self._url, relative)
+        url = urls.join(self._url, entry.relative)
         aside = self._asides[target.path.parent]
         name = secrets.token_hex(8)
         with _failing(url), _opened(_parent(aside), create=False) as above:
             _make(aside.path.name, above, mode=0o700)
             directory = os.open(aside.path.name, _DIRECTORY, dir_fd=above)
             try:
-                size = _materialize(source, directory, name, stop, self._progress)
+                size = _materialize(
+                    source, directory, name, stop, self._progress, may_link=not entry.is_original
+                )
             except BaseException:
                 with suppress(FileNotFoundError):
                     os.unlink(name, dir_fd=directory)
                 raise
             finally:
                 os.close(directory)
-        self._files.append(_Staged(relative, url, target, aside, name, size))
+        self._files.append(_Staged(entry.relative, url, target, aside, name, size))
 
 
 def revoke(policy: Policy, path: str, asides: Sequence[str]) -> None:
@@ -258,13 +261,19 @@ def _move_into_place(file: _Staged, parent: LocalTarget) -> None:
 
 
 def _materialize(
-    source: Path, directory: int, name: str, stop: threading.Event, progress: Progress
+    source: Path,
+    directory: int,
+    name: str,
+    stop: threading.Event,
+    progress: Progress,
+    *,
+    may_link: bool,
 ) -> int:
     """Has the bytes of `source`, on disk and owned by this user, in a new file."""
     descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         mode = _plain_mode(os.fstat(descriptor).st_mode)
-        if not _link(source, descriptor, directory, name, mode):
+        if not (may_link and _link(source, descriptor, directory, name, mode)):
             with _created(directory, name, mode) as copy:
                 copy_bytes(descriptor, copy, stop, progress)
                 os.fsync(copy)

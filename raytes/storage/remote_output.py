@@ -4,6 +4,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from posixpath import dirname, join
@@ -12,7 +13,7 @@ from raytes.attempt import Receipt
 from raytes.errors import OutputFailed
 from raytes.storage import urls
 from raytes.storage.authority import Authority
-from raytes.storage.bridge import finish, run
+from raytes.storage.bridge import begin, run
 from raytes.storage.entries import Entry, Stored
 from raytes.storage.faults import Fault
 from raytes.storage.objects import ObjectStore, Outgoing, Staged
@@ -64,10 +65,9 @@ class RemoteOutput:
         run(self._commit_all(files), stop)
         return [Stored(file.entry.relative, file.url, file.size) for file in files]
 
-    def discard(self) -> None:
-        """As `Output.discard`. What takes long goes on without being waited for."""
-        if self._files or self._asides:
-            finish(self._discard_all())
+    def discard(self) -> Future[None] | None:
+        """As `Output.discard`."""
+        return begin(self._discard_all()) if self._files or self._asides else None
 
     async def _stage_all(self, files: Sequence[Entry]) -> None:
         if len(files) >= _WORTH_A_LISTING:

@@ -121,6 +121,18 @@ def test_a_store_that_is_down_is_tried_again_and_is_not_the_node_s_fault(bench: 
     assert not attempt.last.of_node
 
 
+def test_a_command_that_failed_is_not_run_again_because_an_output_can_not_be_stored(
+    bench: Bench, server: FaultyProxy
+) -> None:
+    server.before_put = lambda path: 403 if path == "/refused" else None
+    outputs = [{"path": f"/o/{name}", "url": f"{server.url}/{name}"} for name in ("refused", "log")]
+    attempt = run(bench, server, "echo log | tee /o/refused > /o/log; exit 3", outputs=outputs)
+    assert (attempt.state, attempt.last.retry) == (TesState.EXECUTOR_ERROR, False)
+    assert attempt.failure_reason == "executor_error"
+    assert "403" in attempt.system_logs
+    assert server.files == {"/log": b"log\n"}
+
+
 def test_transfers_that_last_are_told_of_in_the_system_log(
     bench: Bench, server: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

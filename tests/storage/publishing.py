@@ -4,7 +4,7 @@ import itertools
 import threading
 from collections.abc import Sequence
 
-from raytes.storage import Authority, Entry, Progress, Storage, Stored
+from raytes.storage import Authority, Entry, Output, Progress, Storage, Stored
 
 _attempts = itertools.count(1)
 
@@ -12,6 +12,12 @@ _attempts = itertools.count(1)
 def authority() -> Authority:
     """An attempt that always may store its outputs."""
     return Authority("task", next(_attempts), lambda receipts: None)
+
+
+def discard(output: Output) -> None:
+    """Discard an output, and wait until that is done."""
+    if removal := output.discard():
+        removal.result(timeout=30)
 
 
 def publish(
@@ -28,4 +34,4 @@ def publish(
         output.stage(entries, stop)
         return output.commit(stop)
     finally:
-        output.discard()
+        discard(output)

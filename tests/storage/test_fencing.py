@@ -16,6 +16,7 @@ from raytes.storage import Authority, Entry, Output, Storage, local_output, s3
 
 from .file_servers import SSHD, ftp_server, sftp_server
 from .object_store import S3Bucket, new_bucket_name
+from .publishing import discard
 from .seaweedfs import KEY, SECRET
 from .test_objects import entry, files_below
 
@@ -119,7 +120,7 @@ def test_nothing_is_seen_before_the_commit(place: Place, tmp_path: Path) -> None
 
 def test_what_is_discarded_leaves_nothing(place: Place, tmp_path: Path) -> None:
     output = staged(place, Attempt(1), f"{place.url}/out", tree(tmp_path / "1", b"one"))
-    output.discard()
+    discard(output)
     assert (place.files(), place.uploads()) == ({}, 0)
 
 
@@ -134,7 +135,7 @@ def test_a_late_attempt_can_not_replace_the_output_of_the_one_after_it(
     staged(place, later, url, tree(tmp_path / "2", b"later")).commit(never)
     with pytest.raises(OutputFailed):
         late.commit(never)
-    late.discard()
+    discard(late)
 
     assert (place.files(), place.uploads()) == (contents(b"later"), 0)
 
