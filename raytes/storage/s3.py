@@ -180,7 +180,11 @@ class S3Store:
             try:
                 await self._send("put_object", data.fileno(), range(size), described | condition)
             except Missing:
-                raise Replaced from None  # somebody has removed it
+                if seen:
+                    raise Replaced from None  # somebody has removed it
+                raise Fault(
+                    "the store answered 404 (Not Found); is it at its section's `endpoint_url`?"
+                ) from None
         file.transfer.moved(size)
 
     async def _begin_upload(

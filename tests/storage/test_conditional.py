@@ -151,3 +151,16 @@ def test_two_that_write_without_end_are_told_so(
     with pytest.raises(OutputFailed, match="others keep replacing it") as failed:
         publish(make_storage(**s3.settings), a_file(tmp_path, b"new"), f"{s3.url}/out", NEVER)
     assert failed.value.transient
+
+
+@pytest.mark.parametrize("seen", ["new", "unconditional"])
+def test_a_server_that_knows_no_such_place_is_not_taken_for_somebody_else(
+    s3: S3Bucket, make_storage: Callable[..., Storage], tmp_path: Path, seen: str
+) -> None:
+    with faulty_proxy(s3.options["endpoint_url"]) as proxy:
+        storage = make_storage(storage={"s3://": s3.options | {"endpoint_url": proxy.url}})
+        proxy.faults.extend(([501] if seen == "unconditional" else []) + [404] * 100)
+        with pytest.raises(OutputFailed, match=r"404 .*endpoint_url") as failed:
+            publish(storage, a_file(tmp_path, b"new"), f"{s3.url}/out", NEVER)
+    assert not failed.value.transient
+    assert len(proxy.requests) <= 3
