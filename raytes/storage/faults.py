@@ -1,16 +1,16 @@
 """What stores answer when they don't do what they are asked, in one form and without secrets."""
 
-import errno
 import http.client
+import socket
 import ssl
 from http import HTTPStatus
 
 import aiohttp
 
+from raytes.storage import errnos
+
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 """The HTTP statuses after which the same request may succeed."""
-
-_NODE_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Fault(Exception):
@@ -79,14 +79,20 @@ def fault_of(error: Exception) -> Fault:
             return Fault("the store's certificate can't be verified")
         case TimeoutError():
             return Fault("the store didn't answer in time", passing=True)
-        case aiohttp.ClientError() | ConnectionError() | EOFError():
+        case socket.gaierror():
+            return Fault(f"its host is not known ({error.strerror})", passing=True)
+        case aiohttp.ClientError() | ConnectionError() | EOFError() | ssl.SSLEOFError():
             return Fault(f"the connection failed ({_words(error)})", passing=True)
         case FileNotFoundError():
             return Missing()
         case PermissionError():
             return Fault("access is denied")
-        case OSError() if error.errno in _NODE_FULL:
+        case OSError() if error.errno in errnos.UNREACHABLE:
+            return Fault(f"the connection failed ({_words(error)})", passing=True)
+        case OSError() if error.errno in errnos.FULL:
             return Fault("the node's disk is full", elsewhere=True, of_node=True)
+        case OSError() if error.errno in errnos.PASSING_ELSEWHERE:
+            return Fault(_words(error), elsewhere=True)
         case _:
             return Fault(_words(error))
 

@@ -325,7 +325,5 @@ def _fault_of(error: Exception) -> Fault:
             return Fault(f"the server answered {error}", passing=True)
         case ftplib.Error():
             return Fault(f"the server answered {error}")
-        case socket.gaierror():
-            return Fault(f"its host is not known ({error.strerror})", passing=True)
         case _:
             return faults.fault_of(error)

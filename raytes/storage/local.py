@@ -9,6 +9,7 @@ from pathlib import Path
 
 from raytes.errors import Canceled, InputFailed
 from raytes.models import TesFileType
+from raytes.storage import errnos
 from raytes.storage.below import entered
 from raytes.storage.progress import Progress
 
@@ -108,4 +109,8 @@ def _copy_tree(source: Path, destination: Path, stop: threading.Event, progress:
 def _input_failed(source: Path, error: OSError) -> InputFailed:
     if isinstance(error, FileNotFoundError) and not os.path.lexists(source):
         return InputFailed(f"the input {source} doesn't exist")
-    return InputFailed(f"the input {source} can't be copied: {words(error)}")
+    failed = InputFailed(f"the input {source} can't be copied: {words(error)}")
+    failed.transient = error.errno in errnos.PASSING_ELSEWHERE
+    # What doesn't do it for another cause can also be the disk that the original lies on.
+    failed.of_node = error.errno in errnos.FULL
+    return failed

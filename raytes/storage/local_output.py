@@ -17,7 +17,7 @@ from pathlib import Path
 
 from raytes.attempt import Receipt
 from raytes.errors import Canceled, OutputFailed
-from raytes.storage import urls
+from raytes.storage import errnos, urls
 from raytes.storage.authority import Authority
 from raytes.storage.entries import Entry, Stored
 from raytes.storage.local import copy_bytes, words
@@ -338,5 +338,5 @@ def _failing(url: str) -> Iterator[None]:
 
 def _failed(what: str, error: OSError) -> OutputFailed:
     failed = OutputFailed(f"{what}: {words(error)}")
-    failed.transient = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE}
+    failed.transient = error.errno in errnos.PASSING_ELSEWHERE
     return failed

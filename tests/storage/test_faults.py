@@ -1,6 +1,9 @@
 """What happens when a store doesn't do what it is asked."""
 
+import errno
 import os
+import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +14,7 @@ from aiohttp import ClientTimeout
 
 from raytes.errors import Canceled, InputFailed, OutputFailed
 from raytes.models import TesFileType
-from raytes.storage import Entry, Storage, gcs, retry, web
+from raytes.storage import Entry, Storage, faults, ftp, gcs, retry, sftp, web
 from raytes.storage import s3 as s3_module
 
 from .conftest import AZURITE
@@ -338,3 +341,29 @@ def test_missing_credentials_are_said(
     storage = make_storage(storage={"s3://": {"endpoint_url": s3_endpoint}})
     with pytest.raises(InputFailed, match="no credentials"):
         storage.fetch("s3://bucket/in", FILE, tmp_path / "in", never)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.EHOSTUNREACH, "No route to host"), "No route"),
+        (OSError(errno.ENETUNREACH, "Network is unreachable"), "unreachable"),
+        (ssl.SSLEOFError(8, "EOF occurred in violation of protocol"), "EOF"),
+        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), "host"),
+    ],
+)
+@pytest.mark.parametrize("fault_of", [faults.fault_of, ftp._fault_of, sftp._fault_of])
+def test_a_network_that_fails_is_a_passing_cause(
+    fault_of: Callable[[Exception], faults.Fault], error: OSError, words: str
+) -> None:
+    fault = fault_of(error)
+    assert fault.passing
+    assert words in str(fault)
+
+
+@pytest.mark.parametrize(
+    ("number", "of_node"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EIO, False)]
+)
+def test_a_disk_that_fails_may_do_it_elsewhere(number: int, *, of_node: bool) -> None:
+    fault = faults.fault_of(OSError(number, os.strerror(number)))
+    assert (fault.passing, fault.transient, fault.of_node) == (False, True, of_node)

@@ -1,5 +1,6 @@
 """Files and directories in and out of the node's own filesystems."""
 
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -266,6 +267,23 @@ def test_an_input_that_is_not_there_is_named(
     with pytest.raises(InputFailed, match=f"{root}/none doesn't exist") as failed:
         storage.fetch(f"file://{root}/none", kind, scratch / "in", never)
     assert not failed.value.transient
+
+
+@pytest.mark.parametrize(
+    ("number", "of_node"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EIO, False)]
+)
+def test_an_input_for_which_a_disk_fails_is_tried_again_and_a_full_one_is_the_node_s_fault(
+    storage: Storage, root: Path, scratch: Path, never: threading.Event,
+    monkeypatch: pytest.MonkeyPatch, number: int, *, of_node: bool,
+) -> None:  # fmt: skip
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    (root / "in").write_bytes(b"x")
+    monkeypatch.setattr(os, "sendfile", refuse)
+    with pytest.raises(InputFailed, match=os.strerror(number)) as failed:
+        storage.fetch(f"{root}/in", FILE, scratch / "in", never)
+    assert (failed.value.transient, failed.value.of_node) == (True, of_node)
 
 
 def test_a_pipe_is_no_input(
