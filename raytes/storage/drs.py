@@ -7,13 +7,15 @@ to have the checksum that the service tells.
 import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from raytes.errors import ForbiddenURL
+from raytes.storage import checksums
 from raytes.storage.faults import Fault, Missing
 from raytes.storage.objects import Object, ObjectStore, Outgoing, Staged, UnstagedWrites
 from raytes.storage.parallel import in_parallel
@@ -61,29 +63,39 @@ class DrsStore(UnstagedWrites):
             document = await self._ask(_id_of(path))
         except Missing:
             return None
-        return None if _is_bundle(document) else _object(path, document)
+        with _reading():
+            return None if _is_bundle(document) else _object(path, document)
 
     async def find_below(self, path: str) -> list[Object]:
         try:
             document = await self._ask(_id_of(path), "?expand=true")
         except Missing:
             return []
-        if not _is_bundle(document):
-            return []
-        members = list(_members(path.rstrip("/"), document["contents"]))
+        with _reading():
+            if not _is_bundle(document):
+                return []
+            members = _members(path.rstrip("/"), document["contents"])
         found: dict[str, Object] = {}
 
         async def look(member: tuple[str, str]) -> None:
             place, id = member
-            found[place] = _object(place, await self._ask(id)) if id else Object(place, 0, None)
+            if not id:
+                found[place] = Object(place, 0, None)
+                return
+            document = await self._ask(id)
+            with _reading():
+                found[place] = _object(place, document)
 
         await in_parallel(members, look, limit=_QUESTIONS_AT_ONCE)
         return [found[place] for place, _ in members]
 
     async def get(self, found: Object, destination: Path, transfer: Transfer) -> None:
         assert isinstance(found, DrsObject)
+        with _reading():
+            told = _checksum(found.document)
+            methods = list(found.document.get("access_methods") or ())
         refusals = []
-        for method in found.document.get("access_methods") or ():
+        for method in methods:
             try:
                 store, place = await self._open(found.document, method)
             except (ForbiddenURL, Fault) as refusal:
@@ -93,7 +105,8 @@ class DrsStore(UnstagedWrites):
             if source is None:
                 raise Fault("what its DRS server says isn't there: it doesn't exist")
             await store.get(source, destination, transfer)
-            await asyncio.to_thread(_verify, destination, found.document)
+            if told is not None:
+                await asyncio.to_thread(_verify, destination, *told)
             return
         raise Fault("; ".join(refusals) or "its DRS server tells no way to get it")
 
@@ -106,14 +119,14 @@ class DrsStore(UnstagedWrites):
     async def _open(
         self, document: Mapping[str, Any], method: Mapping[str, Any]
     ) -> tuple[ObjectStore, str]:
-        access = method.get("access_url")
-        if not access and (access_id := method.get("access_id")):
-            access = await self._ask(_id_of_document(document), f"/access/{quote(access_id, '')}")
-        if not access or not access.get("url"):
-            raise Fault(f"its access method {method.get('type')!r} has no URL")
-        pairs = (header.partition(":") for header in access.get("headers") or ())
-        headers = {name.strip(): value.strip() for name, _, value in pairs}
-        return await self._open_store(access["url"], headers)
+        with _reading():
+            access, access_id = method.get("access_url"), method.get("access_id")
+            id = "" if access or not access_id else quote(str(document["id"]), safe="")
+        if id:
+            access = await self._ask(id, f"/access/{quote(str(access_id), safe='')}")
+        with _reading():
+            url, headers = _read_access(method, access)
+        return await self._open_store(url, headers)
 
     async def _ask(self, id: str, more: str = "") -> dict[str, Any]:
         answer = await self._web.read(f"{self._objects}/{id}{more}")
@@ -126,13 +139,27 @@ class DrsStore(UnstagedWrites):
         return document
 
 
+@contextmanager
+def _reading() -> Iterator[None]:
+    """In this block, what a document lacks or has of another kind is its server's fault."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise Fault(f"the DRS server's answer can't be read ({what})") from error
+
+
 def _id_of(path: str) -> str:
     """The id in a DRS URL, percent-encoded as it is there."""
     return path.partition("://")[2].partition("/")[2].rstrip("/")
 
 
-def _id_of_document(document: Mapping[str, Any]) -> str:
-    return quote(str(document["id"]), safe="")
+def _read_access(method: Mapping[str, Any], access: Any) -> tuple[str, dict[str, str]]:
+    """The URL of an access method, and the headers that go with its requests."""
+    if not access or not access.get("url"):
+        raise Fault(f"its access method {method.get('type')!r} has no URL")
+    pairs = (header.partition(":") for header in access.get("headers") or ())
+    return str(access["url"]), {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _is_bundle(document: Mapping[str, Any]) -> bool:
@@ -169,15 +196,17 @@ def _object(path: str, document: Mapping[str, Any]) -> DrsObject:
     return DrsObject(path, int(document.get("size") or 0), version, document)
 
 
-def _verify(path: Path, document: Mapping[str, Any]) -> None:
+def _checksum(document: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The name and the value of the strongest checksum that can be verified, if there is one."""
     told = {
-        str(one["type"]).lower(): str(one["checksum"]) for one in document.get("checksums") or ()
+        str(one["type"]).lower(): str(one["checksum"]).lower()
+        for one in document.get("checksums") or ()
     }
-    for name, algorithm in _ALGORITHMS.items():
-        if name not in told:
-            continue
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, algorithm).hexdigest()
-        if found != told[name].lower():
-            raise Fault(f"its {name} is {found}, and its DRS server says {told[name]}")
-        return
+    return next(((name, told[name]) for name in _ALGORITHMS if name in told), None)
+
+
+def _verify(path: Path, name: str, told: str) -> None:
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, _ALGORITHMS[name]).hexdigest()
+    if found != told:
+        raise checksums.Corrupt(name)

@@ -121,8 +121,9 @@ def test_bytes_with_another_checksum_are_refused(
     storage.fetch(f"{SERVER}/one", FILE, tmp_path / "in", never)
 
     told["checksums"] = [{"type": algorithm, "checksum": "0" * len(hexdigest)}]
-    with pytest.raises(InputFailed, match=f"its {algorithm.lower()} is {hexdigest}"):
+    with pytest.raises(InputFailed, match=rf"checksum \({algorithm.lower()}\)") as failed:
         storage.fetch(f"{SERVER}/one", FILE, tmp_path / "in", never)
+    assert failed.value.transient
 
 
 def test_an_object_is_fetched_once_though_each_url_is_signed_anew(
@@ -175,6 +176,32 @@ def test_a_server_that_refuses_is_quoted(
     with pytest.raises(InputFailed, match="403") as error:
         storage.fetch(f"{SERVER}/one", None, tmp_path / "in", never)
     assert not error.value.transient
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        (FILE, {"size": "large"}),
+        (FILE, {"checksums": [{"checksum": "0"}]}),
+        (FILE, {"checksums": 5}),
+        (FILE, {"access_methods": 5}),
+        (FILE, {"access_methods": ["https"]}),
+        (FILE, {"access_methods": [{"access_url": "https://example.org"}]}),
+        (FILE, {"access_methods": [{"access_url": {"url": "http://x", "headers": [5]}}]}),
+        (FILE, {"access_methods": [{"access_id": "1"}], "id": None}),
+        (DIRECTORY, {"access_methods": [], "contents": [{"id": "one"}]}),
+        (DIRECTORY, {"access_methods": [], "contents": [5]}),
+        (DIRECTORY, {"access_methods": [], "contents": [{"name": "x", "drs_uri": 5}]}),
+    ],
+)
+def test_an_answer_that_is_not_as_drs_has_it_is_the_server_s_fault(
+    storage: Storage, drs: Script, web: FaultyProxy, tmp_path: Path, never: threading.Event,
+    kind: TesFileType, wrong: dict[str, Any],
+) -> None:  # fmt: skip
+    told = document("one", b"x", f"{web.url}/f") | wrong
+    drs.on("GET", f"{OBJECTS}/one", {name: it for name, it in told.items() if it is not None})
+    with pytest.raises(InputFailed, match="the DRS server's answer can't be read"):
+        storage.fetch(f"{SERVER}/one", kind, tmp_path / "in", never)
 
 
 def test_a_drs_name_can_not_be_an_output(storage: Storage, never: threading.Event) -> None:
