@@ -1,11 +1,15 @@
 """Doing several blocking steps of an attempt at once, but not too many."""
 
+import math
 import threading
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from raytes.errors import Canceled
+
+_LOOK_AT_OUTER: Final = 0.1  # seconds; nobody can wait for two events
 
 T = TypeVar("T")
 
@@ -45,6 +49,12 @@ class _Within(threading.Event):
 
     def is_set(self) -> bool:
         return super().is_set() or self._outer.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        while not self.is_set() and (left := end - time.monotonic()) > 0:
+            super().wait(min(left, _LOOK_AT_OUTER))
+        return self.is_set()
 
 
 def _failure(ended: Future[None]) -> BaseException | None:

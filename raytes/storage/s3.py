@@ -11,7 +11,7 @@ import mimetypes
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -89,10 +89,11 @@ class S3Store:
             return []
 
     async def get(self, found: Object, destination: Path, transfer: Transfer) -> None:
-        told = await self._checksums(found) if found.size > ranges.SIZE else {}
-        open_range = partial(self._opened, found, told)
-        await ranges.get_ranges(found, destination, transfer, open_range, _fault_of)
-        await checksums.compare(destination, told)
+        reading = _Reading(self._filesystem, found)
+        if found.size > ranges.SIZE:
+            reading.checksums = await self._checksums(found)
+        await ranges.get_ranges(found, destination, transfer, reading.opened, _fault_of)
+        await checksums.compare(destination, reading.checksums)
 
     async def stage(self, file: Outgoing) -> Staged:
         bucket, key = _split(file.path)
@@ -149,22 +150,6 @@ class S3Store:
         return _checksums_of(
             await self._call("head_object", **_version(found), ChecksumMode="ENABLED")
         )
-
-    @asynccontextmanager
-    async def _opened(
-        self, found: Object, told: dict[str, str], start: int, end: int
-    ) -> AsyncIterator[AsyncIterator[bytes]]:
-        wanted = _version(found)
-        whole = (start, end) == (0, found.size)
-        if not whole:
-            wanted["Range"] = f"bytes={start}-{end - 1}"
-        answer = await self._filesystem._call_s3("get_object", **wanted)
-        if whole:  # botocore asks for its checksums, and verifies them if nothing cuts it off
-            told |= _checksums_of(answer)
-        async with answer["Body"] as body:
-            if answer["ContentLength"] != end - start:
-                raise Fault("the store sent another range of bytes than it was asked for")
-            yield _pieces(body)
 
     async def _put(
         self, file: Outgoing, size: int, described: dict[str, str], seen: str | None
@@ -254,6 +239,31 @@ class S3Store:
         return await retrying(attempt, _fault_of)
 
 
+@dataclass(slots=True)
+class _Reading:
+    """One version of an object, read in ranges."""
+
+    filesystem: S3FileSystem
+    found: Object
+    checksums: dict[str, str] = field(default_factory=dict)
+    """Those of the whole, as far as the store has told them by now."""
+
+    @asynccontextmanager
+    async def opened(self, start: int, end: int) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The bytes of a range, as `ranges.OpenRange`."""
+        wanted = _version(self.found)
+        whole = (start, end) == (0, self.found.size)
+        if not whole:
+            wanted["Range"] = f"bytes={start}-{end - 1}"
+        answer = await self.filesystem._call_s3("get_object", **wanted)
+        if whole:  # botocore asks for its checksums, and verifies them if nothing cuts it off
+            self.checksums = _checksums_of(answer)
+        async with answer["Body"] as body:
+            if answer["ContentLength"] != end - start:
+                raise Fault("the store sent another range of bytes than it was asked for")
+            yield _pieces(body)
+
+
 async def _pieces(body: Any) -> AsyncIterator[bytes]:
     while piece := await body.read(ranges.PIECE):
         yield piece
@@ -306,7 +316,10 @@ def _checks(part: dict[str, Any]) -> dict[str, str]:
 
 
 def _tag_of(parts: Sequence[dict[str, Any]]) -> str | None:
-    """The ETag of the object that an upload of these parts makes, where theirs are MD5 sums."""
+    """The ETag of the object that an upload of these parts makes, if theirs are MD5 sums.
+
+    Their hex digits are all that tells. If they are something else, no object has this ETag.
+    """
     try:
         sums = b"".join(bytes.fromhex(part["ETag"].strip('"')) for part in parts)
     except ValueError:

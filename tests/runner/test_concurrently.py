@@ -63,3 +63,21 @@ def test_what_stops_the_attempt_stops_them_all() -> None:
 
 def test_nothing_to_do_is_done() -> None:
     concurrently([], lambda item, stop: None, threading.Event(), limit=2)
+
+
+def test_work_may_wait_for_what_stops_the_attempt() -> None:
+    stop = threading.Event()
+    all_run = threading.Barrier(2, stop.set, timeout=30)
+
+    def work(item: int, stop: threading.Event) -> None:
+        all_run.wait()
+        assert stop.wait(30)
+
+    concurrently(range(2), work, stop, limit=2)
+
+
+def test_a_wait_for_what_does_not_happen_ends() -> None:
+    def work(item: int, stop: threading.Event) -> None:
+        assert not stop.wait(0.01)
+
+    concurrently(range(2), work, threading.Event(), limit=2)
