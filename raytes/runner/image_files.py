@@ -98,6 +98,9 @@ class InImageOutputs:
             with _moving(path), tempfile.TemporaryFile(dir=self._scratch) as file:
                 with tarfile.open(fileobj=file, mode="w") as archive:
                     archive.add(source, arcname=path.lstrip("/"))
+                # Without what it is filled up with: Podman reads no further than the archive's end,
+                # and fails when it is sent more by then.
+                file.truncate(archive.offset)
                 file.seek(0)
                 self._engine.write_archive(container, "/", file)
 

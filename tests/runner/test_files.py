@@ -8,12 +8,13 @@ import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
 from raytes.config import LocalRoot
 from raytes.models import TesFileType, TesState
+from raytes.runner.podman import Engine
 from tests.runner.conftest import Attempt, Bench
 
 
@@ -339,6 +340,25 @@ def test_outputs_may_lie_directly_under_the_root(bench: Bench) -> None:
     assert (bench.files / "out").read_text() == "one\ntwo\n"
     assert (bench.files / "d/f").read_text() == "f\n"
     assert os.listdir(bench.files / "logs") == ["x.log"]
+
+
+def test_what_is_put_into_a_container_ends_where_its_archive_ends(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Podman reads no further, and has sometimes hung up before it is sent the padding."""
+    sizes = []
+    write_archive = Engine.write_archive
+
+    def write(self: Engine, container: str, path: str, archive: IO[bytes]) -> None:
+        sizes.append(os.fstat(archive.fileno()).st_size)
+        write_archive(self, container, path, archive)
+
+    monkeypatch.setattr(Engine, "write_archive", write)
+    executors = [bench.executor("echo one > /out.txt"), bench.executor("cat /out.txt")]
+    attempt = bench.run({"executors": executors, "outputs": [output(bench, "/out.txt", "out")]})
+    assert attempt.stdout(1) == "one\n"
+    [size] = sizes
+    assert size < tarfile.RECORDSIZE
 
 
 def test_outputs_under_the_root_of_a_container_that_never_began_are_missing(bench: Bench) -> None:
