@@ -134,8 +134,9 @@ class StageOut:
                     one.fault = fault
 
         lanes = _lanes(self._going)
-        if len(lanes) == 1:
-            in_turn(lanes[0], self._stop)
+        if len(lanes) <= 1:
+            for lane in lanes:
+                in_turn(lane, self._stop)
         else:
             concurrently(lanes, in_turn, self._stop, limit=_AT_ONCE)
 
