@@ -66,9 +66,10 @@ def test_a_disk_that_is_nearly_full_is_said(
     assert any("9.0 GB of 1000 GB are left" in sentence for sentence in found.shortcomings)
 
 
-def test_another_release_than_the_services_is_said(look: Callable[..., Condition]) -> None:
-    [*_, sentence] = look(version="9.9").shortcomings
-    assert f"raytes {raytes.__version__} and the service is 9.9" in sentence
+def test_on_a_node_with_another_release_no_task_is_run(look: Callable[..., Condition]) -> None:
+    found = look(version="9.9")
+    assert f"raytes {raytes.__version__} and the service is 9.9" in found.fault
+    assert found.shortcomings[0] == found.fault
 
 
 def test_a_node_on_which_nothing_can_be_run_is_told_what_to_install() -> None:
