@@ -38,7 +38,8 @@ def say(capsys: pytest.CaptureFixture[str]) -> Say:
         with capsys.disabled():
             print(line)
 
-    return say
+    # In a process among several nobody would see it: there it is kept for the report of a failure.
+    return print if "PYTEST_XDIST_WORKER" in os.environ else say
 
 
 def run(service: Service, kills: Mapping[str, Kill], say: Say) -> None:
