@@ -35,7 +35,9 @@ def main() -> None:
         if options.only in (None, "dispatch"):
             found += dispatch.measure(Path(directory) / lists.MANY)
         if options.only in (None, "storage"):
-            found += storage.measure(Path(directory), size=10**9, files=2000, rounds=3)
+            objects = Path(directory) / "objects"
+            objects.mkdir()
+            found += storage.measure(objects, size=10**9, files=2000, rounds=3)
             found += storage.measure_tasks(
                 Path(directory) / "storage", built.busybox, size=10**9, shared=2 * 10**8, tasks=20
             )

@@ -246,7 +246,7 @@ class _Reading:
     filesystem: S3FileSystem
     found: Object
     checksums: dict[str, str] = field(default_factory=dict)
-    """Those of the whole, as far as the store has told them by now."""
+    """Those of the whole that the store has told and nobody has verified yet."""
 
     @asynccontextmanager
     async def opened(self, start: int, end: int) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -256,12 +256,14 @@ class _Reading:
         if not whole:
             wanted["Range"] = f"bytes={start}-{end - 1}"
         answer = await self.filesystem._call_s3("get_object", **wanted)
-        if whole:  # botocore asks for its checksums, and verifies them if nothing cuts it off
+        if whole:
             self.checksums = _checksums_of(answer)
         async with answer["Body"] as body:
             if answer["ContentLength"] != end - start:
                 raise Fault("the store sent another range of bytes than it was asked for")
             yield _pieces(body)
+        if whole:  # botocore has asked for its checksums, and verified them as it was read
+            self.checksums = {}
 
 
 async def _pieces(body: Any) -> AsyncIterator[bytes]:
