@@ -269,6 +269,11 @@ class _Attempt:
             in_image.take(execution.container, is_cleaned_up=execution.is_cleaned_up)
         except ContainerRefused as refusal:
             # Podman's status for it depends on how far it had come when it noticed.
+            if "attach socket" in str(refusal):
+                raise ContainerLost(
+                    f"what watches over the container {execution.container[:12]} ended before the "
+                    "container began, and not by raytes"
+                ) from refusal
             if "no such container" not in str(refusal):
                 raise
             raise ContainerLost(

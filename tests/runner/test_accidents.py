@@ -95,3 +95,15 @@ def kill_service(bench: Bench) -> None:
         line = entry.read_bytes() if entry.exists() else b""
         if line.startswith(b"podman\0system\0service") and socket in line:
             os.kill(int(entry.parent.name), signal.SIGKILL)
+
+
+def test_a_task_whose_conmon_died_before_its_container_began_is_tried_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def attach(self: Engine, container: str) -> None:
+        raise ContainerRefused("failed to connect to container's attach socket: refused")
+
+    monkeypatch.setattr(Engine, "attach", attach)
+    attempt = bench.sh("true")
+    assert attempt.failure_reason == "container_lost"
+    assert attempt.last.retry
