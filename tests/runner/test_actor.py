@@ -145,21 +145,19 @@ def until_running(store: Any, one: Assignment) -> None:
             running.set()
 
 
-def test_a_runner_runs_tasks_and_reports_to_the_store(
-    runner: Any, store: Any, podman_images: Images
-) -> None:
+def test_a_runner_runs_tasks(runner: Any, podman_images: Images) -> None:
+    # Whether so short a task says that it has started is left open: its end says all of it.
     one = assignment(podman_images, "echo", "hello")
     last = ray.get(runner.run.remote(one))
     assert last.state is TesState.COMPLETE
     assert last.tails[0].stdout == "hello\n"
-    until_running(store, one)
     assert ray.get(runner.run.remote(one)) == last
     info = ray.get(runner.describe.remote())
     assert (info.runner_id, info.shape, info.current) == ("runner-1", "shape", None)
     assert info.node_id == ray.nodes()[0]["NodeID"]
 
 
-def test_a_cancelled_attempt_gives_everyone_who_asked_the_same_end(
+def test_a_runner_reports_that_a_task_has_started_and_gives_all_who_ask_the_same_end(
     runner: Any, store: Any, podman_images: Images
 ) -> None:
     one = assignment(podman_images, "sleep", "600")

@@ -13,7 +13,7 @@ import pytest
 from raytes.attempt import Update
 from raytes.models import TesState
 from raytes.runner.control import Control
-from tests.runner.conftest import Bench
+from tests.runner.conftest import Attempt, Bench
 
 
 def test_hello_world_is_complete(bench: Bench) -> None:
@@ -28,8 +28,24 @@ def test_hello_world_is_complete(bench: Bench) -> None:
     assert attempt.executors[0].end_time
 
 
+def run_until_told(bench: Bench) -> Attempt:
+    """Run a task that ends when it was told that it runs."""
+    told = bench.files / "told"
+    told.mkdir()
+
+    def said(update: Update) -> None:
+        if update.state is TesState.RUNNING:
+            (told / "running").touch()
+
+    task = {
+        "inputs": [{"url": str(told), "path": "/told", "type": "DIRECTORY"}],
+        "executors": [bench.executor("until [ -e /told/running ]; do sleep 0.05; done")],
+    }
+    return bench.run(task, said=said)
+
+
 def test_states_are_told_in_their_order_and_updates_are_numbered(bench: Bench) -> None:
-    attempt = bench.sh("echo up; sleep 0.5")
+    attempt = run_until_told(bench)
     assert [one.state for one in attempt.updates if one.state] == [
         TesState.RUNNING,
         TesState.COMPLETE,
@@ -38,7 +54,7 @@ def test_states_are_told_in_their_order_and_updates_are_numbered(bench: Bench) -
 
 
 def test_while_it_runs_an_executor_is_in_the_log_with_exit_code_minus_one(bench: Bench) -> None:
-    attempt = bench.sh("sleep 0.5")
+    attempt = run_until_told(bench)
     running = next(one for one in attempt.updates if one.state is TesState.RUNNING)
     assert running.log is not None
     assert [one.exit_code for one in running.log.logs] == [-1]
