@@ -86,12 +86,12 @@ def descendants(ancestor: int) -> list[int]:
 
 
 def cpu_seconds(pids: list[int]) -> float:
-    """What processes have used so far, those of them that are still there."""
+    """What processes that are still there have used so far, with their children that ended."""
     ticks = 0
     for pid in pids:
         with contextlib.suppress(OSError):
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
+            ticks += sum(map(int, fields[11:15]))
     return ticks / os.sysconf("SC_CLK_TCK")
 
 

@@ -376,15 +376,17 @@ def _refusal(response: httpx.Response) -> RequestRefused:
         problem = None
     if not isinstance(problem, dict):
         problem = {"detail": response.text[:200]}
-    errors = [
+    errors = problem.get("errors")  # as we have them; other servers' may be anything
+    mistakes = [
         FieldError(str(error.get("field", "")), str(error.get("message", "")))
-        for error in problem.get("errors", ())
+        for error in (errors if isinstance(errors, list) else ())
+        if isinstance(error, dict)
     ]
     return RequestRefused(
         response.status_code,
         str(problem.get("title", response.reason_phrase)),
         str(problem.get("detail", "")),
-        errors,
+        mistakes,
         _seconds(response.headers.get("Retry-After", "")),
     )
 

@@ -419,3 +419,12 @@ def test_a_token_is_sent_as_bearer_token(script: Script) -> None:
         client.cancel("t1")
 
     assert script.requests[0].headers["Authorization"] == "Bearer secret"
+
+
+@pytest.mark.parametrize("errors", [None, ["x"], {"Executors": ["is missing"]}, "x", 1])
+def test_another_servers_words_for_mistakes_are_no_reason_to_fail(
+    client: Client, script: Script, errors: Any
+) -> None:
+    script.on("POST", "/tasks", Reply({"title": "No task", "errors": errors}, status=400))
+    with pytest.raises(RequestRefused, match="No task"):
+        client.create({})

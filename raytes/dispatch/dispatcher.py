@@ -353,7 +353,7 @@ class Dispatcher:
             if not lease.node:
                 # The next would fare no better, and none is asked for while this one is awaited.
                 self._never_up += 1
-                await asyncio.sleep(min(2.0 ** (self._never_up - 1) - 1, _LONGEST_PAUSE_UP_S))
+                await asyncio.sleep(min(_doubled(1.0, self._never_up) - 1, _LONGEST_PAUSE_UP_S))
         finally:
             self._forget(lease)
 
@@ -627,7 +627,12 @@ class Dispatcher:
 
 def pause_before(retry: int, delay: float) -> float:
     """Seconds before a retry, the first of which is number 1 and waits for `delay`."""
-    return min(delay * 2.0 ** (retry - 1), max(delay, _LONGEST_PAUSE_S))
+    return min(_doubled(delay, retry), max(delay, _LONGEST_PAUSE_S))
+
+
+def _doubled(pause: float, times: int) -> float:
+    """What a pause has grown to the so-many-th time; after a thousand times there is no number."""
+    return pause * 2.0 ** min(times - 1, 1000)
 
 
 def _key(task: Running) -> AttemptKey:

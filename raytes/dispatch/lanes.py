@@ -229,15 +229,20 @@ class Lanes:
             wake += idle
             waiting, lease = len(lane) - len(idle), leases[lane.shape]
             placed, stuck = 0, list[str]()
-            while placed + len(stuck) < len(lane) and unplaced[lease] < self._max_pending:
+            while placed + len(stuck) < len(lane):
                 runner = supply.take_pending(partial(self._could_do, lane))
                 if runner is None:
                     break
-                if self._clock() - runner.asked < BOOT_S and free.reserve(runner.shape):
+                # Its room is taken also if it is late: to ask for another in its place, and let
+                # it go as one too many, would go on for ever.
+                has_room = free.reserve(runner.shape)
+                if has_room and self._clock() - runner.asked < BOOT_S:
                     placed += 1
-                else:
+                elif has_room or unplaced[lease] < self._max_pending:
                     stuck.append(runner.id)
                     unplaced[lease] += 1
+                else:
+                    released.add(runner.id)
             waiting -= placed
             while waiting > unplaced[lease] and free.reserve(lease):
                 request.append(lease)

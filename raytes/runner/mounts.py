@@ -226,7 +226,8 @@ class _Planner:
         return self._host(path, root)
 
     def _fresh_directories(self) -> Iterable[Path]:
-        for path in sorted(self._volumes | self._parents | set(self._roots)):
+        # A user's own directory that is only an input keeps its mode.
+        for path in sorted(self._volumes | self._parents | self._roots.keys() - self._live.keys()):
             root = self._below_a_root(path)
             if root is not None:
                 yield self._host(path, root)

@@ -418,7 +418,8 @@ class _Attempt:
 
     def _occupied(self) -> list[Path]:
         """The directories on the node that the task fills."""
-        layer = self._execution.layer if self._execution else None
+        execution = self._execution  # which another thread may take away at any moment
+        layer = execution.layer if execution else None
         return [self._scratch, *([layer] if layer else [])]
 
     def _inputs_too_large(self) -> RaytesError:

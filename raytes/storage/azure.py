@@ -187,5 +187,7 @@ def _fault_of(error: Exception) -> Fault:
             return faults.of_status(error.status_code, _code(error))
         case ServiceRequestError() | ServiceResponseError():
             return Fault(f"the connection failed ({type(error).__name__})", passing=True)
+        case HttpResponseError():  # the body broke off, and so did its own further attempts
+            return Fault("the connection broke in the middle of an answer", passing=True)
         case _:
             return faults.fault_of(error)

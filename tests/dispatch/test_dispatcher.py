@@ -364,3 +364,4 @@ def test_what_a_runner_left_that_was_killed_with_the_store_is_removed_before_the
 def test_the_pause_before_a_retry_is_doubled_up_to_a_bound() -> None:
     assert [pause_before(retry, 1.0) for retry in (1, 2, 3, 9, 10, 100)] == [1, 2, 4, 256, 300, 300]
     assert pause_before(5, 1000.0) == 1000
+    assert pause_before(5000, 1.0) == 300

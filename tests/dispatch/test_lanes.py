@@ -636,3 +636,15 @@ def test_a_plan_looks_at_each_of_many_shapes_a_few_times(monkeypatch: pytest.Mon
         cluster.add(Shape(cpus=1, memory=500 + n), f"task{n:03}")
     cluster.lanes.plan()
     assert looks < 4 * 400
+
+
+def test_runners_that_nothing_is_free_for_are_not_asked_for_again_and_again() -> None:
+    cluster = Cluster(2)
+    cluster.free["node0"] = 0  # somebody else on the cluster has them
+    cluster.add(SMALL, *(f"t{i:02}" for i in range(20)))
+    cluster.settle()
+    pending = set(cluster.pending)
+    cluster.now += BOOT_S
+    cluster.settle()
+    assert cluster.pending
+    assert set(cluster.pending) <= pending

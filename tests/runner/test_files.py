@@ -156,7 +156,7 @@ def test_an_input_that_is_an_output_too_stays_where_it_is(bench: Bench) -> None:
 
 
 def test_a_root_declared_writable_may_be_changed(bench: Bench) -> None:
-    (bench.files / "d").mkdir()
+    (bench.files / "d").mkdir(mode=0o750)
     attempt = bench.run(
         {
             "inputs": [{"url": str(bench.files / "d"), "path": "/d", "type": "DIRECTORY"}],
@@ -166,6 +166,7 @@ def test_a_root_declared_writable_may_be_changed(bench: Bench) -> None:
     )
     assert attempt.state is TesState.COMPLETE
     assert (bench.files / "d/f").read_text() == "new\n"
+    assert (bench.files / "d").stat().st_mode & 0o777 == 0o750
 
 
 def test_inputs_and_outputs_may_share_a_directory(bench: Bench) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientTimeout
+from azure.core.exceptions import HttpResponseError
 
 from raytes.errors import Canceled, InputFailed, OutputFailed
 from raytes.models import TesFileType
-from raytes.storage import Entry, Storage, faults, ftp, gcs, retry, sftp, web
+from raytes.storage import Entry, Storage, azure, faults, ftp, gcs, retry, sftp, web
 from raytes.storage import s3 as s3_module
 
 from .conftest import AZURITE
@@ -367,3 +368,7 @@ def test_a_network_that_fails_is_a_passing_cause(
 def test_a_disk_that_fails_may_do_it_elsewhere(number: int, *, of_node: bool) -> None:
     fault = faults.fault_of(OSError(number, os.strerror(number)))
     assert (fault.passing, fault.transient, fault.of_node) == (False, True, of_node)
+
+
+def test_an_answer_of_azure_that_breaks_off_is_a_passing_cause() -> None:
+    assert azure._fault_of(HttpResponseError("Response payload is not completed")).passing
