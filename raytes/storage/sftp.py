@@ -9,6 +9,7 @@ import secrets
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from posixpath import dirname, join
 from typing import Any, TypeVar
@@ -21,15 +22,35 @@ from raytes.storage import faults
 from raytes.storage.aside import Aside
 from raytes.storage.faults import Fault, Missing
 from raytes.storage.objects import Object, Outgoing, Staged, check_size
+from raytes.storage.parallel import in_parallel
 from raytes.storage.progress import Transfer
 from raytes.storage.retry import retrying
+from raytes.storage.stall import StallWatch
 
 _SSH_PORT = 22
-_TIMEOUT = 60  # seconds without an answer
+_TIMEOUT = 60  # seconds without a sign of life
 _FILES_AT_ONCE = 8  # over the one connection, each with requests of its own in flight
 _TRIES = 3  # of a question and its answer, before a connection counts as dead
+_LOST = (
+    asyncssh.DisconnectError,
+    sftp.SFTPConnectionLost,
+    sftp.SFTPNoConnection,  # it was lost before, while nothing was asked of it
+    ConnectionError,
+)
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """A connection, given up when the server's files don't answer.
+
+    SSH's keepalives only tell of a host that is gone: sshd answers them while the process behind
+    it, or the disk behind that, hangs.
+    """
+
+    client: asyncssh.SFTPClient
+    watch: StallWatch
 
 
 class SftpStore:
@@ -47,7 +68,7 @@ class SftpStore:
             "keepalive_interval": _TIMEOUT / _TRIES,
             "keepalive_count_max": _TRIES,
         } | options
-        self._client: asyncssh.SFTPClient | None = None
+        self._session: _Session | None = None
         self._connecting = asyncio.Lock()
         self._turns = asyncio.Semaphore(_FILES_AT_ONCE)
 
@@ -55,7 +76,7 @@ class SftpStore:
         if path.endswith("/"):
             return None
         try:
-            found = await self._do(lambda client: client.stat(path))
+            found = await self._do(lambda session: session.client.stat(path))
         except Missing:
             return None
         return _object(path, found) if stat.S_ISREG(found.permissions or 0) else None
@@ -63,21 +84,21 @@ class SftpStore:
     async def find_below(self, path: str) -> list[Object]:
         directory = path.rstrip("/") or "/"
 
-        async def walk(client: asyncssh.SFTPClient) -> list[Object]:
-            if not await client.isdir(directory):
+        async def walk(session: _Session) -> list[Object]:
+            if not await session.client.isdir(directory):
                 return []
-            return [found async for found in _walk(client, directory)]
+            return [found async for found in _walk(session, directory)]
 
         return await self._do(walk)
 
     async def get(self, found: Object, destination: Path, transfer: Transfer) -> None:
-        async def get(client: asyncssh.SFTPClient) -> None:
+        async def get(session: _Session) -> None:
             transfer.restart()
-            await client.get(
+            await session.client.get(
                 found.path,
                 destination,
                 follow_symlinks=True,  # else a link would become a link on the node
-                progress_handler=lambda source, target, position, size: transfer.at(position),
+                progress_handler=_hook(session, transfer),
             )
             check_size(found, destination)
 
@@ -88,109 +109,138 @@ class SftpStore:
             raise Fault("it names a directory, and this is a file")
         temporary = join(file.aside, secrets.token_hex(8))
 
-        async def put(client: asyncssh.SFTPClient) -> None:
+        async def put(session: _Session) -> None:
             file.transfer.restart()
             try:
-                await client.put(
-                    file.source,
-                    temporary,
-                    progress_handler=lambda source, target, position, size: file.transfer.at(
-                        position
-                    ),
+                await session.client.put(
+                    file.source, temporary, progress_handler=_hook(session, file.transfer)
                 )
             except BaseException:
                 with suppress(Exception):
-                    await client.remove(temporary)
+                    await session.client.remove(temporary)
                 raise
 
-        await self._do(lambda client: _with_directory(client, file.aside, put))
+        await self._do(lambda session: _with_directory(session, file.aside, put))
         return Aside(self, temporary, file.path)
 
     async def place(self, temporary: str, path: str) -> None:
         """Has the file `temporary` appear at `path`, in place of what was there."""
 
-        async def rename(client: asyncssh.SFTPClient) -> None:
-            await _rename(client, temporary, path)
+        async def rename(session: _Session) -> None:
+            await _rename(session.client, temporary, path)
 
-        await self._do(lambda client: _with_directory(client, dirname(path), rename))
+        await self._do(lambda session: _with_directory(session, dirname(path), rename))
 
     async def remove(self, temporary: str) -> None:
         """Removes a file."""
-        await self._do(lambda client: client.remove(temporary))
+        await self._do(lambda session: session.client.remove(temporary))
 
     async def revoke(self, path: str, token: str) -> None:
-        async def remove(client: asyncssh.SFTPClient) -> None:
+        async def remove(session: _Session) -> None:
             for directory in (path.rstrip("/"), dirname(path)):
                 with suppress(sftp.SFTPNoSuchFile, sftp.SFTPNoSuchPath):
-                    if await client.isdir(join(directory, token)):
-                        await client.rmtree(join(directory, token))
+                    if await session.client.isdir(join(directory, token)):
+                        await _remove_directory(session, join(directory, token))
 
         await self._do(remove)
 
     async def tidy(self, aside: str) -> None:
         with suppress(Fault):
-            await self._do(lambda client: client.rmdir(aside))
+            await self._do(lambda session: session.client.rmdir(aside))
 
     async def versions_below(self, path: str, most: int) -> Mapping[str, str]:
         return {}
 
     async def mark(self, path: str) -> None:
-        await self._do(lambda client: client.makedirs(path, exist_ok=True))
+        await self._do(lambda session: session.client.makedirs(path, exist_ok=True))
 
-    async def _do(self, work: Callable[[asyncssh.SFTPClient], Awaitable[T]]) -> T:
+    async def _do(self, work: Callable[[_Session], Awaitable[T]]) -> T:
         async def attempt() -> T:
             async with self._turns:
-                client = await self._connected()
+                session = await self._connected()
                 try:
-                    return await work(client)
-                except (asyncssh.DisconnectError, sftp.SFTPConnectionLost, ConnectionError):
-                    if self._client is client:
-                        self._client = None
+                    with session.watch.waiting():
+                        return await work(session)
+                except _LOST as error:
+                    if self._session is session:
+                        self._session = None
+                    if session.watch.stalled:
+                        raise TimeoutError from error
                     raise
 
         return await retrying(attempt, _fault_of)
 
-    async def _connected(self) -> asyncssh.SFTPClient:
+    async def _connected(self) -> _Session:
         async with self._connecting:
-            if self._client is None:
+            if self._session is None:
                 connection = await asyncssh.connect(**self._options)
-                self._client = await connection.start_sftp_client()
-            return self._client
+                try:
+                    async with asyncio.timeout(_TIMEOUT):
+                        client = await connection.start_sftp_client()
+                except BaseException:
+                    connection.abort()
+                    raise
+                self._session = _Session(client, StallWatch(_TIMEOUT, connection.abort))
+            return self._session
+
+
+def _hook(session: _Session, transfer: Transfer) -> Callable[[bytes, bytes, int, int], None]:
+    def tell(source: bytes, target: bytes, position: int, size: int) -> None:
+        session.watch.sign()
+        transfer.at(position)
+
+    return tell
 
 
 async def _with_directory(
-    client: asyncssh.SFTPClient,
-    directory: str,
-    work: Callable[[asyncssh.SFTPClient], Awaitable[None]],
+    session: _Session, directory: str, work: Callable[[_Session], Awaitable[None]]
 ) -> None:
     """Does `work`, and if something isn't there, once more with the directory made."""
     try:
-        await work(client)
+        await work(session)
     except (sftp.SFTPNoSuchFile, sftp.SFTPNoSuchPath):
-        await client.makedirs(directory, exist_ok=True)
-        await work(client)
+        await session.client.makedirs(directory, exist_ok=True)
+        await work(session)
 
 
-async def _walk(client: asyncssh.SFTPClient, directory: str) -> AsyncIterator[Object]:
+async def _entries(session: _Session, directory: str) -> AsyncIterator[asyncssh.SFTPName]:
+    """What is in a directory."""
+    async for entry in session.client.scandir(directory):
+        session.watch.sign()
+        if entry.filename not in {".", ".."}:
+            yield entry
+
+
+async def _walk(session: _Session, directory: str) -> AsyncIterator[Object]:
     """What lies below a directory, each directory as a marker."""
     yield Object(f"{directory.rstrip('/')}/", 0, None)
-    async for entry in client.scandir(directory):
-        name = str(entry.filename)
-        if name in {".", ".."}:
-            continue
-        path = join(directory, name)
+    async for entry in _entries(session, directory):
+        path = join(directory, str(entry.filename))
         mode = entry.attrs.permissions or 0
         attributes = entry.attrs
         if stat.S_ISLNK(mode):
             with suppress(sftp.SFTPNoSuchFile):
-                attributes = await client.stat(path)
+                attributes = await session.client.stat(path)
             if stat.S_ISDIR(attributes.permissions or 0):
                 continue  # it may lead to a directory that it lies in
         if stat.S_ISDIR(mode):
-            async for below in _walk(client, path):
+            async for below in _walk(session, path):
                 yield below
         elif stat.S_ISREG(attributes.permissions or 0):
             yield _object(path, attributes)
+
+
+async def _remove_directory(session: _Session, directory: str) -> None:
+    """Removes a directory of files."""
+    paths = [join(directory, str(entry.filename)) async for entry in _entries(session, directory)]
+
+    async def remove(path: str) -> None:
+        with suppress(sftp.SFTPNoSuchFile):  # its owner may have removed or renamed it
+            await session.client.remove(path)
+        session.watch.sign()
+
+    await in_parallel(paths, remove, limit=_FILES_AT_ONCE)
+    await session.client.rmdir(directory)
 
 
 def _object(path: str, attributes: asyncssh.SFTPAttrs) -> Object:
@@ -218,7 +268,7 @@ def _fault_of(error: Exception) -> Fault:
                 f"the server's key can't be verified ({error.reason}); have it in the file that "
                 "`known_hosts` names in the settings' section, or in ~/.ssh/known_hosts"
             )
-        case sftp.SFTPConnectionLost() | asyncssh.ConnectionLost() | asyncssh.DisconnectError():
+        case sftp.SFTPConnectionLost() | sftp.SFTPNoConnection() | asyncssh.DisconnectError():
             return Fault(f"the connection failed ({error.reason})", passing=True)
         case sftp.SFTPError():
             return Fault(f"the server answered: {error.reason}")

@@ -3,13 +3,15 @@
 import errno
 import getpass
 import os
+import signal
+import socket
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pyftpdlib.authorizers import DummyAuthorizer
 from pyftpdlib.filesystems import AbstractedFS
@@ -28,10 +30,55 @@ class FileServer:
     url: str  # of `root`, without a trailing slash
     root: Path
     settings: dict[str, Any]
+    hang: Callable[[], None]  # has the one transfer that goes on stop, as on a disk that hangs
+    hang_up: Callable[[], None]  # ends all connections
+
+
+class _Disk:
+    """What one of the transfers waits for, if it hangs."""
+
+    def __init__(self) -> None:
+        self._hangs = threading.Event()
+        self._released = threading.Event()
+
+    def hang(self) -> None:
+        self._hangs.set()
+
+    def release(self) -> None:
+        self._released.set()
+
+    def touch(self) -> None:
+        if self._hangs.is_set():
+            self._hangs.clear()
+            self._released.wait()
+
+
+class _File:
+    """A file of the FTP server."""
+
+    def __init__(self, file: IO[bytes], disk: _Disk) -> None:
+        self._file = file
+        self._disk = disk
+
+    def read(self, size: int) -> bytes:
+        self._disk.touch()
+        return self._file.read(size)
+
+    def write(self, data: bytes) -> int:
+        self._disk.touch()
+        return self._file.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 class _Files(AbstractedFS):  # type: ignore[misc]
     """The server's own has the whole process change its directory."""
+
+    disk: _Disk
+
+    def open(self, filename: str, mode: str) -> _File:
+        return _File(super().open(filename, mode), self.disk)
 
     def chdir(self, path: str) -> None:
         if not os.path.isdir(path):
@@ -45,8 +92,23 @@ def ftp_server(root: Path, *commands_it_lacks: str) -> Iterator[FileServer]:
     authorizer = DummyAuthorizer()
     authorizer.add_user("lab", "s3cr3t-!", str(root), perm="elradfmwMT")
 
+    connections: list[socket.socket] = []
+
+    def hang_up() -> None:
+        while connections:
+            with suppress(OSError):  # it has ended before
+                connections.pop().shutdown(socket.SHUT_RDWR)
+
+    class Files(_Files):
+        disk = _Disk()
+
     class Handler(FTPHandler):
-        abstracted_fs = _Files
+        abstracted_fs = Files
+        use_sendfile = False  # it reads its files itself
+
+        def on_connect(self) -> None:
+            connections.append(self.socket)
+
         proto_cmds = {  # noqa: RUF012
             name: command
             for name, command in FTPHandler.proto_cmds.items()
@@ -65,8 +127,10 @@ def ftp_server(root: Path, *commands_it_lacks: str) -> Iterator[FileServer]:
     url = f"ftp://127.0.0.1:{server.address[1]}"
     try:
         section = {"username": "lab", "password": "s3cr3t-!"}
-        yield FileServer(url, root, {"schemes": ("file", "ftp"), "storage": {url: section}})
+        settings = {"schemes": ("file", "ftp"), "storage": {url: section}}
+        yield FileServer(url, root, settings, Files.disk.hang, hang_up)
     finally:
+        Files.disk.release()
         server.close_all()
         thread.join()
 
@@ -94,6 +158,34 @@ def sftp_server(root: Path, directory: Path) -> Iterator[FileServer]:
         "client_keys": str(directory / "user_key"),
         "known_hosts": str(directory / "known_hosts"),
     }
-    with running([str(SSHD), "-D", "-f", str(configuration)], port):
+    stopped: list[int] = []
+    with running([str(SSHD), "-D", "-f", str(configuration)], port) as sshd:
+
+        def hang() -> None:
+            stopped.append(_youngest_below(sshd.pid))
+            os.kill(stopped[-1], signal.SIGSTOP)
+
+        def hang_up() -> None:
+            for connection in _children(sshd.pid):
+                os.kill(connection, signal.SIGKILL)
+
         settings = {"schemes": ("file", "sftp"), "storage": {server: section}}
-        yield FileServer(f"{server}{root}", root, settings)
+        try:
+            yield FileServer(f"{server}{root}", root, settings, hang, hang_up)
+        finally:
+            for process in stopped:
+                os.kill(process, signal.SIGKILL)
+
+
+def _youngest_below(process: int) -> int:
+    """What OpenSSH has started last to serve files: sshd itself has one process for each
+    connection, and that one another for what is done over it.
+    """
+    children = _children(process)
+    return _youngest_below(children[-1]) if children else process
+
+
+def _children(process: int) -> list[int]:
+    return [
+        int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    ]

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientTimeout
 from azure.core.exceptions import HttpResponseError
+from azure.storage.blob._shared import base_client_async
 
 from raytes.errors import Canceled, InputFailed, OutputFailed
 from raytes.models import TesFileType
@@ -44,14 +45,17 @@ def storage(make_storage: Callable[..., Storage], s3: S3Bucket, proxy: FaultyPro
     return make_storage(storage={"s3://": s3.options | {"endpoint_url": proxy.url}})
 
 
-@pytest.fixture(params=["s3", "gs", "http"])
+@pytest.fixture(params=["s3", "gs", "http", *(["abfs"] if AZURITE else [])])
 def proxied(request: pytest.FixtureRequest) -> Iterator[tuple[FaultyProxy, Bucket]]:
     """Each kind of store behind a proxy."""
-    names = {"s3": "s3_endpoint", "gs": "gcs_endpoint"}
+    names = {"s3": "s3_endpoint", "gs": "gcs_endpoint", "abfs": "azure_endpoint"}
     upstream = names.get(request.param) and request.getfixturevalue(names[request.param])
     with faulty_proxy(upstream) as proxy:
         if request.param == "http":
             yield proxy, WebDirectory(proxy)
+            return
+        if request.param == "abfs":
+            yield proxy, AzureContainer(proxy.url, new_bucket_name())
             return
         bucket = {"s3": S3Bucket, "gs": GcsBucket}[request.param](upstream, new_bucket_name())
         for section in bucket.settings["storage"].values():
@@ -252,6 +256,7 @@ def test_what_stops_in_the_middle_is_asked_for_again(
     monkeypatch.setattr(s3_module, "_READ_TIMEOUT", 1)
     monkeypatch.setattr(web, "_TIMEOUT", ClientTimeout(total=None, sock_read=1))
     monkeypatch.setattr(gcs, "_TIMEOUT", ClientTimeout(total=None, sock_read=1))
+    monkeypatch.setattr(base_client_async, "READ_TIMEOUT", 1)  # Azure's
     proxy, bucket = proxied
     data = os.urandom(100_000)
     bucket.put("in", data)

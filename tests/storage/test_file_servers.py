@@ -1,8 +1,10 @@
 """Files and directories in and out of real FTP and SSH servers."""
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 from urllib.parse import quote
@@ -11,7 +13,7 @@ import pytest
 
 from raytes.errors import Canceled, ForbiddenURL, InputFailed, OutputFailed
 from raytes.models import TesFileType
-from raytes.storage import Entry, Progress, Storage, retry
+from raytes.storage import Entry, Progress, Storage, ftp, retry, sftp
 from raytes.storage.progress import Nobody
 
 from .file_servers import SSHD, FileServer, ftp_server, sftp_server
@@ -48,8 +50,8 @@ def server(module_server: FileServer, request: pytest.FixtureRequest) -> FileSer
     """A directory of the test's own on each kind of server in turn."""
     name = f"test {abs(hash(request.node.name))}"
     (module_server.root / name).mkdir()
-    return FileServer(
-        f"{module_server.url}/{quote(name)}", module_server.root / name, module_server.settings
+    return replace(
+        module_server, url=f"{module_server.url}/{quote(name)}", root=module_server.root / name
     )
 
 
@@ -185,6 +187,85 @@ def test_a_transfer_can_be_canceled(
     (server.root / "after").write_bytes(b"it goes on")
     storage.fetch(f"{server.url}/after", FILE, tmp_path / "after", never)
     assert (tmp_path / "after").read_bytes() == b"it goes on"
+
+
+@pytest.fixture
+def impatient(
+    monkeypatch: pytest.MonkeyPatch, make_storage: Callable[..., Storage], server: FileServer
+) -> Storage:
+    """Waits for a second, not a minute, for a server that has stopped."""
+    for module in (ftp, sftp):
+        monkeypatch.setattr(module, "_TIMEOUT", 1)
+    return make_storage(**server.settings)
+
+
+def hanging(server: FileServer) -> Progress:
+    """Has the server stop in the middle of the first transfer that this is told of."""
+    hang = [server.hang]
+    ticks = iter(range(0, 10**9, 10))  # seconds: long enough that there is a line at once
+    audience = Mock(Nobody, line=lambda message: hang and hang.pop()())
+    return Progress("it", audience, clock=lambda: next(ticks))
+
+
+@pytest.mark.parametrize("module_server", ["ftp", "sftp"], indirect=True)
+def test_a_download_that_stops_in_the_middle_is_begun_again(
+    impatient: Storage, server: FileServer, tmp_path: Path, never: threading.Event
+) -> None:
+    data = os.urandom(12 * MIB)
+    (server.root / "in").write_bytes(data)
+    impatient.fetch(f"{server.url}/in", FILE, tmp_path / "in", never, progress=hanging(server))
+    assert (tmp_path / "in").read_bytes() == data
+
+
+@pytest.mark.parametrize("module_server", ["ftp", "sftp"], indirect=True)
+def test_an_upload_that_stops_in_the_middle_is_begun_again(
+    impatient: Storage, server: FileServer, tmp_path: Path, never: threading.Event
+) -> None:
+    data = os.urandom(12 * MIB)
+    url = f"{server.url}/out"
+    publish(impatient, [entry(tmp_path / "out", data)], url, never, progress=hanging(server))
+    assert (server.root / "out").read_bytes() == data
+
+
+@pytest.mark.parametrize("module_server", ["sftp"], indirect=True)
+def test_a_server_that_has_stopped_between_two_transfers_is_connected_to_again(
+    impatient: Storage, server: FileServer, tmp_path: Path, never: threading.Event
+) -> None:
+    (server.root / "in").write_bytes(b"first")
+    impatient.fetch(f"{server.url}/in", FILE, tmp_path / "first", never)
+    server.hang()
+    assert impatient.fetch(f"{server.url}/in", FILE, tmp_path / "in", never) is FILE
+
+
+class _Exits(logging.Handler):
+    """Tells when asyncssh has noticed that its connection has ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = threading.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "SFTP client exited" in record.getMessage():
+            self.seen.set()
+
+
+@pytest.mark.parametrize("module_server", ["ftp", "sftp"], indirect=True)
+def test_a_connection_that_the_server_has_ended_meanwhile_is_opened_again(
+    storage: Storage, server: FileServer, tmp_path: Path, never: threading.Event,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    (server.root / "in").write_bytes(b"data")
+    storage.fetch(f"{server.url}/in", FILE, tmp_path / "before", never)
+    exits, log = _Exits(), logging.getLogger("asyncssh")
+    caplog.set_level(logging.INFO, "asyncssh")
+    log.addHandler(exits)
+    try:
+        server.hang_up()
+        assert server.url.startswith("ftp") or exits.seen.wait(60)
+    finally:
+        log.removeHandler(exits)
+    assert storage.fetch(f"{server.url}/in", FILE, tmp_path / "in", never) is FILE
+    publish(storage, [entry(tmp_path / "out", b"data")], f"{server.url}/out", never)
 
 
 def test_wrong_credentials_are_said_without_them(
