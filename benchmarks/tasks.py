@@ -85,7 +85,7 @@ def _mixed_shapes(service: Service, image: str, tasks: int) -> Result:
     one, mixed = [], []
     for _ in range(_ROUNDS):
         one.append(_drain(service, [_true(image)] * tasks))
-        mixed.append(_drain(service, [_true(image, shapes[i % 8]) for i in range(tasks)]))
+        mixed.append(_drain(service, [_true(image, shapes[i % len(shapes)]) for i in range(tasks)]))
     return Result(
         f"{tasks} tasks in 8 shapes, half of them of 2 CPUs",
         mean(mixed) / mean(one),

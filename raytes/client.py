@@ -376,17 +376,19 @@ def _refusal(response: httpx.Response) -> RequestRefused:
         problem = None
     if not isinstance(problem, dict):
         problem = {"detail": response.text[:200]}
-    errors = problem.get("errors")  # as we have them; other servers' may be anything
-    mistakes = [
-        FieldError(str(error.get("field", "")), str(error.get("message", "")))
-        for error in (errors if isinstance(errors, list) else ())
-        if isinstance(error, dict)
+    mistakes = problem.get("errors")
+    if not isinstance(mistakes, list):  # other servers' may be anything
+        mistakes = []
+    errors = [
+        FieldError(str(mistake.get("field", "")), str(mistake.get("message", "")))
+        for mistake in mistakes
+        if isinstance(mistake, dict)
     ]
     return RequestRefused(
         response.status_code,
         str(problem.get("title", response.reason_phrase)),
         str(problem.get("detail", "")),
-        mistakes,
+        errors,
         _seconds(response.headers.get("Retry-After", "")),
     )
 

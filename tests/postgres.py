@@ -14,6 +14,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.child_processes import children
+
 _OWNER = "postgres"  # the server refuses to run as root
 _numbers = itertools.count()
 
@@ -43,8 +45,7 @@ class Server:
     def kill(self) -> None:
         """As a power cut would end it."""
         first = (self.directory / "data" / "postmaster.pid").read_text().split()[0]
-        children = subprocess.run(["pgrep", "--parent", first], capture_output=True, text=True)
-        processes = [int(first), *map(int, children.stdout.split())]
+        processes = [int(first), *children(int(first))]
         for process in processes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)

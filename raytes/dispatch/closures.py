@@ -9,6 +9,8 @@ attempts there ended.
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from raytes.dispatch.pauses import growing_pause
+
 FAILED = 2
 """So many attempts running that failed by a node's own fault suspend it."""
 
@@ -69,7 +71,7 @@ class Closures:
         if record.failed < FAILED or record.suspended is not None:
             return False
         again = record.suspensions
-        pause = min(AGAIN_S * 2 ** (again - 1), _LONGEST_PAUSE_S) if again else 0.0
+        pause = growing_pause(again, AGAIN_S, _LONGEST_PAUSE_S) if again else 0.0
         record.suspended = self._clock() + pause
         record.suspensions += 1
         return True

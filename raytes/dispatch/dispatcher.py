@@ -31,6 +31,7 @@ from raytes.dispatch.lanes import Lanes
 from raytes.dispatch.leases import RUNNER_PREFIX, Lease
 from raytes.dispatch.losses import NO_OWNER, STOPPED, runner_lost
 from raytes.dispatch.nodes import Nodes
+from raytes.dispatch.pauses import growing_pause
 from raytes.dispatch.shape import Node, Shape, with_disk
 from raytes.dispatch.upkeep import Upkeep
 from raytes.models import TesState
@@ -353,7 +354,7 @@ class Dispatcher:
             if not lease.node:
                 # The next would fare no better, and none is asked for while this one is awaited.
                 self._never_up += 1
-                await asyncio.sleep(min(_doubled(1.0, self._never_up) - 1, _LONGEST_PAUSE_UP_S))
+                await asyncio.sleep(growing_pause(self._never_up, 1.0, 1 + _LONGEST_PAUSE_UP_S) - 1)
         finally:
             self._forget(lease)
 
@@ -627,12 +628,7 @@ class Dispatcher:
 
 def pause_before(retry: int, delay: float) -> float:
     """Seconds before a retry, the first of which is number 1 and waits for `delay`."""
-    return min(_doubled(delay, retry), max(delay, _LONGEST_PAUSE_S))
-
-
-def _doubled(pause: float, times: int) -> float:
-    """What a pause has grown to the so-many-th time; after a thousand times there is no number."""
-    return pause * 2.0 ** min(times - 1, 1000)
+    return growing_pause(retry, delay, max(delay, _LONGEST_PAUSE_S))
 
 
 def _key(task: Running) -> AttemptKey:

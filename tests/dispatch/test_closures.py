@@ -107,3 +107,11 @@ def test_a_node_that_is_gone_is_forgotten(closures: Closures, clock: Clock) -> N
     closures.forget_others({"m"})
     clock.now += AGAIN_S
     assert closures.due(waiting=True) == set()
+
+
+def test_a_node_may_be_suspended_however_often(closures: Closures, clock: Clock) -> None:
+    for _ in range(1100):
+        fail(closures)
+        clock.now += 300  # the longest
+        assert closures.due(waiting=True) == {"n"}
+        closures.looked("n", "")

@@ -14,6 +14,7 @@ import pytest
 from raytes.config import Settings
 from raytes.errors import PodmanUnavailable
 from raytes.runner.service import PodmanService, runtime_directory
+from tests.child_processes import children
 from tests.images import Images
 
 _USER = """
@@ -144,7 +145,7 @@ def test_the_watcher_of_a_service_that_died_lets_those_alone_that_come_later(
     kill_service(instance)
     service.engine()
     (second,) = watchers(instance) - first
-    waits = children(second, "flock")
+    waits = [pid for pid in children(second) if name_of(pid) == "flock"]
     assert waits
     for pid in waits:
         os.kill(pid, signal.SIGSTOP)
@@ -161,9 +162,8 @@ def test_the_watcher_of_a_service_that_died_lets_those_alone_that_come_later(
     later.kill()
 
 
-def children(parent: int, name: str) -> list[int]:
-    pids = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return [int(pid) for pid in pids if Path(f"/proc/{pid}/comm").read_text().strip() == name]
+def name_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
 
 
 def test_a_service_does_not_outlive_its_watcher(settings: Settings, instance: str) -> None:

@@ -18,6 +18,8 @@ from pyftpdlib.filesystems import AbstractedFS
 from pyftpdlib.handlers import FTPHandler
 from pyftpdlib.servers import ThreadedFTPServer
 
+from tests.child_processes import children
+
 from .servers import free_port, running
 
 SSHD = Path("/usr/sbin/sshd")
@@ -166,7 +168,7 @@ def sftp_server(root: Path, directory: Path) -> Iterator[FileServer]:
             os.kill(stopped[-1], signal.SIGSTOP)
 
         def hang_up() -> None:
-            for connection in _children(sshd.pid):
+            for connection in children(sshd.pid):
                 os.kill(connection, signal.SIGKILL)
 
         settings = {"schemes": ("file", "sftp"), "storage": {server: section}}
@@ -181,11 +183,5 @@ def _youngest_below(process: int) -> int:
     """What OpenSSH has started last to serve files: sshd itself has one process for each
     connection, and that one another for what is done over it.
     """
-    children = _children(process)
-    return _youngest_below(children[-1]) if children else process
-
-
-def _children(process: int) -> list[int]:
-    return [
-        int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    ]
+    below = children(process)
+    return _youngest_below(below[-1]) if below else process
