@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,8 +35,10 @@ class Database:
     def change(self, change: Callable[[Connection], T]) -> T:
         return self.writer.submit(change).result()
 
-    def create(self, task: TesTask | None = None, warnings: tuple[str, ...] = ()) -> str:
-        new = new_task(task or minimal_task(), warnings)
+    def create(
+        self, task: TesTask | None = None, warnings: tuple[str, ...] = (), owner: str = ""
+    ) -> str:
+        new = replace(new_task(task or minimal_task(), warnings), owner=owner)
         self.change(lambda c: changes.create(c, [new]))
         return new.id
 

@@ -1,5 +1,6 @@
 """Lists, held against a naive model of the specification's words."""
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -19,14 +20,21 @@ from tests.store.conftest import Database, minimal_task
 NAMES = st.one_of(st.none(), st.text("aAbé\U0010ffff", max_size=3))
 KEYS = st.sampled_from(["a", "b", "c"])
 VALUES = st.sampled_from(["", "1", "2"])
+OWNERS = st.sampled_from(["", "somebody"])
 TASKS = st.fixed_dictionaries(
-    {"name": NAMES, "tags": st.dictionaries(KEYS, VALUES), "cancelled": st.booleans()}
+    {
+        "name": NAMES,
+        "tags": st.dictionaries(KEYS, VALUES),
+        "cancelled": st.booleans(),
+        "owner": OWNERS,
+    }
 )
 FILTERS = st.builds(
     Filters,
     name_prefix=st.text("aAbé\U0010ffff", max_size=2),
     state=st.sampled_from(["", "QUEUED", "CANCELED", "RUNNING"]),
     tags=st.lists(st.tuples(KEYS, VALUES), max_size=2).map(tuple),
+    owner=OWNERS,
 )
 
 
@@ -47,7 +55,8 @@ def walk(database: Database, filters: Filters, size: int, view: View) -> list[di
 def matches(task: dict[str, Any], filters: Filters) -> bool:
     state = "CANCELED" if task["cancelled"] else "QUEUED"
     return (
-        (task["name"] or "").startswith(filters.name_prefix)
+        task["owner"] == filters.owner
+        and (task["name"] or "").startswith(filters.name_prefix)
         and filters.state in ("", state)
         and all(
             key in task["tags"] and value in ("", task["tags"][key]) for key, value in filters.tags
@@ -64,16 +73,16 @@ def test_pages_show_each_matching_task_once_the_newest_first(
     size: int,
     view: View,
 ) -> None:
-    owner = now() + str(id(tasks))
+    run = now() + str(id(tasks))
     expected = []
     for task in tasks:
-        document = minimal_task(name=task["name"], tags={**task["tags"], "run": owner})
-        task_id = database.create(document)
+        document = minimal_task(name=task["name"], tags={**task["tags"], "run": run})
+        task_id = database.create(document, owner=task["owner"])
         if task["cancelled"]:
             database.change(lambda c, t=task_id: changes.cancel(c, t))
         if matches(task, filters):
             expected.append(task_id)
-    only_these = Filters(filters.name_prefix, filters.state, (*filters.tags, ("run", owner)))
+    only_these = replace(filters, tags=(*filters.tags, ("run", run)))
     found = walk(database, only_these, size, view)
     assert [task["id"] for task in found] == expected[::-1]
 
@@ -98,6 +107,7 @@ def test_a_list_by_name_is_the_same_however_many_have_it(
     names = ["a-1", None, "b", "a-2", "ab", "a", "a-", "A-1", "a-3", "b", "a-4", "b"]
     tasks = [database.create(minimal_task(name=name)) for name in names]
     database.change(lambda c: changes.cancel(c, tasks[3]))
+    database.create(minimal_task(name="a-5"), owner="somebody else")
     expected = [
         task
         for task, name in zip(tasks, names, strict=True)

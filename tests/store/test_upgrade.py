@@ -11,13 +11,15 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import MetaData, select, update
 
 from raytes.store import changes, schema, upgrade
+from raytes.store.database import Database as Place
 from raytes.store.database import DatabaseUnavailable, WrongSchema, prepare
 from raytes.store.pages import Filters
 from raytes.store.sqlite import SQLite
 from raytes.views import View
-from tests.store.conftest import Database
+from tests.store.conftest import Database, minimal_task
 
 # Made by the release whose schema was 1: a task that is queued, one that is with a runner,
 # one that has ended and one that was cancelled in the queue.
@@ -33,11 +35,46 @@ def old(tmp_path: Path) -> Path:
     return path
 
 
-def content(path: Path) -> list[str]:
-    connection = sqlite3.connect(path)
-    lines = list(connection.iterdump())
-    connection.close()
-    return lines
+def content(place: Place) -> dict[str, tuple[list[str], list[str]]]:
+    """Each table's columns and rows."""
+    engine = place.reading()
+    found = MetaData()
+    with engine.connect() as connection:
+        found.reflect(connection)
+        content = {
+            table.name: (
+                [f"{column.name} {column.type}" for column in table.columns],
+                sorted(map(repr, connection.execute(select(table)))),
+            )
+            for table in found.tables.values()
+        }
+    engine.dispose()
+    return content
+
+
+def add_step(directory: Path, monkeypatch: pytest.MonkeyPatch, *operations: str) -> None:
+    """Have a later release, whose schema is one such step further."""
+    steps = directory / "steps"
+    shutil.copytree(upgrade.MIGRATIONS, steps)
+    (steps / "v99_further.py").write_text(
+        "from alembic import op\n"
+        "import sqlalchemy as sa\n"
+        f"revision, down_revision = '99', '{schema.VERSION}'\n"
+        "def upgrade():\n" + "".join(f"    {operation}\n" for operation in operations)
+    )
+    monkeypatch.setattr(upgrade, "MIGRATIONS", steps)
+    monkeypatch.setattr(schema, "VERSION", 99)
+
+
+@pytest.fixture
+def present(place: Place) -> Place:
+    """A database of this release, in SQLite or in PostgreSQL: there is none of the first release
+    in that."""
+    database = Database(place)
+    database.create(minimal_task(name="waits", tags={"k": "v"}))
+    database.cancelled()
+    database.close()
+    return place
 
 
 def indexes(path: Path) -> dict[str, str]:
@@ -96,35 +133,61 @@ def test_the_tasks_of_an_earlier_release_are_there_after_the_upgrade(old: Path) 
     database.close()
 
 
-def test_an_upgrade_that_fails_leaves_the_database_as_it_was(
+FAILING = ("op.drop_table('tags')", "op.execute('SELECT a_mistake')")
+
+
+def test_an_upgrade_that_fails_leaves_the_oldest_database_as_it_was(
     old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    steps = tmp_path / "steps"
-    shutil.copytree(upgrade.MIGRATIONS, steps)
-    (steps / "v99_fails.py").write_text(
-        "from alembic import op\n"
-        f"revision, down_revision = '99', '{schema.VERSION}'\n"
-        "def upgrade():\n"
-        "    op.drop_table('tags')\n"
-        "    op.execute('SELECT a mistake')\n"
+    add_step(tmp_path, monkeypatch, *FAILING)
+    before = content(SQLite(old))
+    with pytest.raises(DatabaseUnavailable, match="a_mistake"):
+        prepare(SQLite(old))
+    assert content(SQLite(old)) == before
+
+
+def test_an_upgrade_that_fails_leaves_the_database_as_it_was(
+    present: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_step(tmp_path, monkeypatch, *FAILING)
+    before = content(present)
+    with pytest.raises(DatabaseUnavailable, match="a_mistake"):
+        prepare(present)
+    assert content(present) == before
+
+
+def test_a_later_release_upgrades_the_database_of_this_one(
+    present: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, version = content(present), schema.VERSION
+    add_step(
+        tmp_path,
+        monkeypatch,
+        "op.add_column('tasks', sa.Column('colour', sa.Text))",
+        "op.execute(\"UPDATE tasks SET colour = 'of ' || state\")",
     )
-    monkeypatch.setattr(upgrade, "MIGRATIONS", steps)
-    monkeypatch.setattr(schema, "VERSION", 99)
-    before = content(old)
-    with pytest.raises(DatabaseUnavailable, match="no such column"):
-        prepare(SQLite(old))
-    assert content(old) == before
+    prepare(present)
+    after = content(present)
+    columns, rows = after.pop("tasks")
+    assert columns == [*before.pop("tasks")[0], "colour TEXT"]
+    added = {row.rpartition(", ")[2] for row in rows}
+    assert added == {"'of CANCELED')", "'of QUEUED')"}
+    was, is_now = before.pop("service"), after.pop("service")
+    assert [row.replace(f"'{version}'", "'99'") for row in was[1]] == is_now[1]
+    assert after == before
 
 
-def test_a_database_of_a_later_release_is_refused_and_not_touched(old: Path) -> None:
-    connection = sqlite3.connect(old)
-    connection.execute("UPDATE service SET value = '99' WHERE key = 'schema'")
-    connection.commit()
-    connection.close()
-    before = content(old)
+def test_a_database_of_a_later_release_is_refused_and_not_touched(present: Place) -> None:
+    engine = present.beside()
+    with engine.begin() as connection:
+        connection.execute(
+            update(schema.service).where(schema.service.c.key == "schema").values(value="99")
+        )
+    engine.dispose()
+    before = content(present)
     with pytest.raises(WrongSchema, match="later release"):
-        prepare(SQLite(old))
-    assert content(old) == before
+        prepare(present)
+    assert content(present) == before
 
 
 def test_a_database_that_is_up_to_date_costs_no_import_of_alembic(tmp_path: Path) -> None:
