@@ -18,6 +18,15 @@ _MAX_DEPTH: Final = 300
 """Directories in one another, of an output. Each is looked up from the root, link by link, so
 what it costs grows with the cube of it; and more would be more than Python's stack can take."""
 
+_MAX_AGAIN: Final = 100_000
+"""Names that an output may find again, in directories where it has been before.
+
+Each link to a directory is a directory to whoever asks for the output: two links to one are two
+copies, as a sample's own link to what all share. But links in what is linked to multiply, and a
+few dozen of them make more files than any store holds; no order of the walk tells the one from
+the other. What is found for the first time isn't counted: there may be as much as the disk holds.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class FoundOutput:
@@ -28,18 +37,33 @@ class FoundOutput:
     paths: dict[str, str]  # an entry's `relative` → path in the container
 
 
+class _TooOften(Exception):
+    """Links lead to the same directories again and again."""
+
+
 def find_output(
-    output: TesOutput, namespace: Namespace, warn: Callable[[str], None]
+    output: TesOutput,
+    namespace: Namespace,
+    warn: Callable[[str], None],
+    check: Callable[[], None],
 ) -> FoundOutput:
     """Find the files of an output.
 
+    Parameters:
+        check: is called again and again, and raises what is to end the search.
+
     Raises:
         MissingOutput: there is nothing at its path.
-        OutputFailed: its files lie too deep to be named.
+        OutputFailed: its files lie too deep to be named, or links multiply them.
         InvalidMounts: its `path_prefix` is no prefix of what was found, or makes two files one.
     """
     try:
-        return _find(output, namespace, warn)
+        return _find(output, _Walk(namespace, warn, check), namespace)
+    except _TooOften:
+        why = (
+            f"links lead to the same directories again and again (to more than {_MAX_AGAIN:,} "
+            "names in them); have the task make fewer such links, or copy what they are to hold"
+        )
     except RecursionError:
         why = f"its directories are nested too deeply ({_MAX_DEPTH} are allowed)"
     except OSError as error:
@@ -49,8 +73,7 @@ def find_output(
     raise OutputFailed(f"the output {output.path} can't be stored: {why}")
 
 
-def _find(output: TesOutput, namespace: Namespace, warn: Callable[[str], None]) -> FoundOutput:
-    walk = _Walk(namespace, warn)
+def _find(output: TesOutput, walk: "_Walk", namespace: Namespace) -> FoundOutput:
     if has_wildcards(output.path):
         return _find_matches(output, walk)
     path = normal(literal(output.path))
@@ -71,9 +94,14 @@ def _find(output: TesOutput, namespace: Namespace, warn: Callable[[str], None]) 
 class _Walk:
     """Walks container paths; says what it leaves out, and why."""
 
-    def __init__(self, namespace: Namespace, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, namespace: Namespace, warn: Callable[[str], None], check: Callable[[], None]
+    ) -> None:
         self._namespace = namespace
         self._warn = warn
+        self._check = check
+        self._been: set[tuple[int, int, int]] = set()
+        self._again = 0  # names found again
 
     def files(self, path: str) -> Iterator[tuple[str, Path | None]]:
         """Each file at or below a container path, and each empty directory as None."""
@@ -99,7 +127,7 @@ class _Walk:
                 return
             if len(above) == _MAX_DEPTH:
                 raise RecursionError
-            names = self._namespace.names(path)
+            names = self._names(path, identity)
             if not names:
                 yield path, None
             for name in names:
@@ -111,7 +139,12 @@ class _Walk:
     def _matching(self, directory: str, names: Sequence[str]) -> Iterator[str]:
         first, *rest = names
         try:
-            there = self._namespace.names(directory)
+            host = self._namespace.resolve(directory)
+            if host is not None and not host.is_dir():
+                return
+            status = host and host.stat()
+            identity = (status.st_dev, status.st_ino) if status else None
+            there = self._names(directory, identity, len(rest))
         except (Outside, PermissionError):
             return
         for name in there:
@@ -121,6 +154,24 @@ class _Walk:
                     yield from self._matching(path, rest)
                 else:
                     yield path
+
+    def _names(self, path: str, identity: tuple[int, int] | None, pattern: int = -1) -> list[str]:
+        """The names in a directory.
+
+        Parameters:
+            identity: of the directory on the node; None: it isn't there, only what is mounted in
+                it.
+            pattern: how many names of a pattern are to be matched below it.
+        """
+        self._check()
+        names = self._namespace.names(path)
+        if identity is not None:
+            if (*identity, pattern) in self._been:
+                self._again += len(names)
+            self._been.add((*identity, pattern))
+            if self._again > _MAX_AGAIN:
+                raise _TooOften
+        return names
 
     def _resolve(self, path: str) -> Path | None:
         try:

@@ -349,7 +349,7 @@ class _Attempt:
         for i, output in enumerate(self._task.outputs or []):
             self._control.check()
             try:
-                found = find_output(output, namespace, self._report.line)
+                found = find_output(output, namespace, self._report.line, self._control.check)
                 if found.entries:
                     stage_out.add(i, output, found)
                 else:

@@ -5,12 +5,16 @@ takes the meaning from the character that follows.
 """
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final
 
+_LONGEST: Final = 255  # bytes; no name on Linux is longer (NAME_MAX)
 _BRACKET: Final = re.compile(
-    r"\[(?P<not>[!^]?)(?P<set>\]?(?:\[:\w+:\]|\[\..\.\]|\[=.=\]|\\.|[^\]\\])*)\]", re.DOTALL
+    r"\[(?P<not>[!^]?+)(?P<set>\]?+(?:\[:\w+:\]|\[\..\.\]|\[=.=\]|\\.|[^\]\\])*)\]", re.DOTALL
 )
+_NOTHING: Final = re.compile(r"(?!)")
 _ITEM: Final = re.compile(
     r"\[:(?P<class>\w+):\]|\[\.(?P<collating>.)\.\]|\[=(?P<equivalent>.)=\]|\\(?P<escaped>.)"
     r"|(?P<plain>.)",
@@ -64,32 +68,53 @@ def path_matches(path: str, pattern: str) -> bool:
 
 
 def _is_pattern(name: str) -> bool:
+    return any(part in ("*", "?") or isinstance(part, re.Match) for part in _parts(name))
+
+
+def _parts(name: str) -> Iterator[str | re.Match[str]]:
+    """What a name of a pattern is made of: `*`, `?`, brackets, and characters, escaped or not."""
     position = 0
+    may_have_bracket = True
     while position < len(name):
-        if name[position] in "*?" or _BRACKET.match(name, position):
-            return True
-        position += 2 if name[position] == "\\" else 1
-    return False
+        if may_have_bracket and name[position] == "[":
+            if bracket := _BRACKET.match(name, position):
+                yield bracket
+                position = bracket.end()
+                continue
+            may_have_bracket = False  # what would end this one would end all after it
+        is_escape = name[position] == "\\" and position + 1 < len(name)
+        length = 2 if is_escape else 1
+        yield name[position : position + length]
+        position += length
 
 
 @lru_cache(maxsize=1024)
 def _compiled(pattern: str) -> re.Pattern[str]:
-    expression, position = "", 0
-    while position < len(pattern):
-        character = pattern[position]
-        bracket = _BRACKET.match(pattern, position)
-        if bracket:
-            expression += _set(bracket)
-            position = bracket.end()
-            continue
-        if character == "\\" and position + 1 < len(pattern):
-            position += 1
-            character = re.escape(pattern[position])
-        else:
-            character = {"*": ".*", "?": "."}.get(character) or re.escape(character)
-        expression += character
-        position += 1
-    return re.compile(expression, re.DOTALL)
+    """The pattern as an expression that is matched in about name times pattern steps.
+
+    What stands between two `*` is taken where it comes first and never tried again further on
+    (`(?>…)`): the next `*` makes up for that.
+    """
+    parts = list(_parts(pattern))
+    if sum(part != "*" for part in parts) > _LONGEST:
+        return _NOTHING
+    stretches = [""]
+    for before, part in pairwise(["", *parts]):
+        if part != "*":
+            stretches[-1] += _expression(part)
+        elif before != "*":
+            stretches.append("")
+    first, *others = stretches
+    if others:
+        *inner, last = others
+        first += "".join(f"(?>.*?{stretch})" for stretch in inner) + f".*{last}"
+    return re.compile(first, re.DOTALL)
+
+
+def _expression(part: str | re.Match[str]) -> str:
+    if isinstance(part, re.Match):
+        return _set(part)
+    return "." if part == "?" else re.escape(part[-1])
 
 
 def _set(bracket: re.Match[str]) -> str:
@@ -107,8 +132,8 @@ def _set(bracket: re.Match[str]) -> str:
             )
     inside = "".join(items)
     try:
-        expression = f"[{'^' if bracket['not'] else ''}{inside}]" if inside else r"(?!)"
+        expression = f"[{'^' if bracket['not'] else ''}{inside}]" if inside else _NOTHING.pattern
         re.compile(expression)
     except re.error:  # a range from high to low matches nothing
-        return r"(?!)"
+        return _NOTHING.pattern
     return expression

@@ -4,16 +4,21 @@ from pathlib import Path
 
 import pytest
 
-from raytes.errors import InvalidMounts, OutputFailed
+from raytes.errors import Canceled, InvalidMounts, OutputFailed
 from raytes.models import TesOutput
+from raytes.runner import outputs
 from raytes.runner.beneath import Namespace
+from raytes.runner.control import Control
 from raytes.runner.mounts import Bind
 from raytes.runner.outputs import FoundOutput, find_output
 
 
-def find(directory: Path, path: str, path_prefix: str | None = None) -> FoundOutput:
+def find(
+    directory: Path, path: str, path_prefix: str | None = None, *, control: Control | None = None
+) -> FoundOutput:
     output = TesOutput(path=path, url="file:///x", path_prefix=path_prefix)
-    return find_output(output, Namespace([Bind(directory, "/d", writable=True)]), pytest.fail)
+    namespace = Namespace([Bind(directory, "/d", writable=True)])
+    return find_output(output, namespace, pytest.fail, (control or Control()).check)
 
 
 @pytest.mark.parametrize("kind", ["files", "a file and an empty directory"])
@@ -34,3 +39,39 @@ def test_a_path_longer_than_any_can_be_is_not_the_node_s_fault(tmp_path: Path, p
     with pytest.raises(OutputFailed) as failed:
         find(tmp_path, path, "/")
     assert (failed.value.transient, failed.value.of_node) == (False, False)
+
+
+def test_each_of_several_links_to_a_directory_is_a_directory_with_its_files(tmp_path: Path) -> None:
+    (tmp_path / "reference").mkdir()
+    (tmp_path / "reference/f").touch()
+    for sample in ("a", "b"):
+        (tmp_path / sample).mkdir()
+        (tmp_path / sample / "reference").symlink_to("../reference")
+    expected = ["a/reference/f", "b/reference/f", "reference/f"]
+    assert sorted(find(tmp_path, "/d").paths) == expected
+    assert sorted(find(tmp_path, "/d/*", "/d").paths) == expected
+
+
+@pytest.mark.parametrize("path", ["/d/0", "/d/0" + "/*" * 30], ids=["directory", "wildcards"])
+def test_links_that_multiply_what_they_lead_to_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """Two links to the next directory, in each of thirty: a thousand million paths."""
+    for level in range(30):
+        (tmp_path / str(level)).mkdir()
+        for name in "ab":
+            (tmp_path / str(level) / name).symlink_to(f"../{level + 1}")
+    (tmp_path / "30").mkdir()
+    (tmp_path / "30/f").touch()
+    monkeypatch.setattr(outputs, "_MAX_AGAIN", 50)
+    with pytest.raises(OutputFailed, match="links lead to the same directories"):
+        find(tmp_path, path, "/d")
+
+
+@pytest.mark.parametrize("path", ["/d", "/d/*/*"])
+def test_a_cancel_ends_the_search(tmp_path: Path, path: str) -> None:
+    (tmp_path / "a").mkdir()
+    control = Control()
+    control.cancel()
+    with pytest.raises(Canceled):
+        find(tmp_path, path, "/", control=control)
