@@ -17,10 +17,18 @@ Policy = Literal["missing", "always", "never"]
 _ATTEMPTS: Final = 4
 _FIRST_DELAY: Final = 1.0  # seconds; doubled for each further attempt
 _LOCK_POLL: Final = 0.1  # seconds; flock itself can't be interrupted
-# What another attempt won't change, in the words of registries and of containers/image.
+# What another attempt won't change, in the words of registries and of containers/image. That a
+# host isn't known is none of it: so says a resolver that fails, too.
 _LASTING: Final = re.compile(
     r"manifest unknown|not found|name unknown|denied|unauthorized|authentication required"
-    r"|invalid reference|did not resolve to an alias|no such host|requested access",
+    r"|invalid reference|did not resolve to an alias|requested access",
+    re.IGNORECASE,
+)
+# What another attempt may well change: so registries refuse whoever comes too often or too soon,
+# and some begin it with `denied:` or `unauthorized:`.
+_PASSING: Final = re.compile(
+    r"toomanyrequests|too many requests|rate limit|rate exceeded|quota exceeded|slow down"
+    r"|temporar(y|ily)|try again|unavailable",
     re.IGNORECASE,
 )
 
@@ -63,6 +71,11 @@ def require_image(
         return found or _pull_with_patience(engine, name, control, say)
 
 
+def is_lasting(words: str) -> bool:
+    """Whether that which a pull failed with, in the registry's words, is there to stay."""
+    return bool(_LASTING.search(words)) and not _PASSING.search(words)
+
+
 def qualified(name: str) -> str:
     """An image's name with its registry: a short one is Docker Hub's, as with Docker."""
     first, _, rest = name.partition("/")
@@ -90,7 +103,7 @@ def _pull_with_patience(
             return _pull(engine, qualified(name), control)
         except (ContainerRefused, PodmanUnavailable) as error:
             control.check()
-            lasting = bool(_LASTING.search(str(error)))
+            lasting = is_lasting(str(error))
             if lasting or attempt == _ATTEMPTS:
                 raise _failure(name, error, transient=not lasting) from error
             say(f"the pull of {name} failed and is tried again in {delay:g} seconds: {error}")

@@ -10,7 +10,7 @@ import pytest
 
 from raytes.models import TesState
 from raytes.runner.control import Control
-from raytes.runner.images import qualified
+from raytes.runner.images import is_lasting, qualified
 from tests.runner.conftest import Attempt, Bench, Registries
 
 
@@ -128,3 +128,39 @@ def test_a_pull_can_be_cancelled(bench: Bench, registries: Registries) -> None:
 )
 def test_a_short_name_is_docker_hub_s(name: str, full: str) -> None:
     assert qualified(name) == full
+
+
+_READING = "initializing source docker://example.org/a:1: reading manifest 1 in example.org/a: "
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "manifest unknown",
+        "name unknown: Repo not found",
+        "requested access to the resource is denied",
+        "errors:\ndenied: requested access to the resource is denied\n"
+        "unauthorized: authentication required\n",
+        "unable to retrieve auth token: invalid username/password: unauthorized: Please login",
+    ],
+)
+def test_a_registry_s_refusal_is_there_to_stay(words: str) -> None:
+    assert is_lasting(_READING + words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "toomanyrequests: You have reached your unauthenticated pull rate limit. "
+        "https://www.docker.com/increase-rate-limit",
+        "denied: Quota exceeded for quota metric 'Requests per project per region'",
+        "unauthorized: the service is temporarily unavailable",
+        "too many requests to registry",
+        "received unexpected HTTP status: 503 Service Unavailable",
+        'Get "https://example.org/v2/": dial tcp: lookup example.org on 10.0.0.2:53: no such host',
+        "dial tcp: lookup example.org: Temporary failure in name resolution",
+        "dial tcp: lookup example.org on 10.0.0.2:53: server misbehaving",
+    ],
+)
+def test_a_registry_that_can_not_be_asked_now_may_be_asked_later(words: str) -> None:
+    assert not is_lasting(_READING + words)
