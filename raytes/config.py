@@ -31,6 +31,15 @@ from pydantic_settings import (
 GB = 10**9
 """Bytes in a gigabyte, as TES counts them (`ram_gb`, `disk_gb`)."""
 
+MAX_CPU_CORES = 2**31 - 1
+MAX_DISK_GB = (2**63 - 1) // GB
+MAX_RAM_GB = MAX_DISK_GB // 10_000
+"""The most that can be asked for. Bytes are counted in 64 bits, and Ray counts ten-thousandths
+of what it is asked for: for memory, of bytes. Beyond it the count comes round to less than
+nothing, which every node has."""
+
+_MAX_PIDS = 2**22  # the kernel takes no higher limit
+
 
 class LocalRoot(BaseModel, frozen=True, extra="forbid"):
     """A directory whose files tasks may read and write through `file://` URLs and bare paths."""
@@ -188,10 +197,15 @@ class Settings(BaseSettings):
     )
 
     # What a task gets that asks for nothing
-    default_cpu_cores: int = Field(default=1, ge=1, description="CPUs.")
-    default_ram_gb: float = Field(default=2.0, gt=0, description="Memory, in GB of 10^9 bytes.")
+    default_cpu_cores: int = Field(default=1, ge=1, le=MAX_CPU_CORES, description="CPUs.")
+    default_ram_gb: float = Field(
+        default=2.0, gt=0, le=MAX_RAM_GB, description="Memory, in GB of 10^9 bytes."
+    )
     default_disk_gb: float = Field(
-        default=0.0, ge=0, description="Disk, in GB of 10^9 bytes; 0: as much as there is."
+        default=0.0,
+        ge=0,
+        le=MAX_DISK_GB,
+        description="Disk, in GB of 10^9 bytes; 0: as much as there is.",
     )
 
     # Attempts
@@ -245,11 +259,15 @@ class Settings(BaseSettings):
         "Default: as long as it takes.",
     )
     pids_limit: int = Field(
-        default=4096, ge=1, description="How many processes and threads a container may have."
+        default=4096,
+        ge=1,
+        le=_MAX_PIDS,
+        description="How many processes and threads a container may have.",
     )
     shm_size_gb: float = Field(
         default=0.064,
-        gt=0,
+        ge=1e-6,
+        le=MAX_RAM_GB,
         description="The size of a container's `/dev/shm`, in GB of 10^9 bytes. What is in it "
         "counts as memory.",
     )

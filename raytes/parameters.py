@@ -1,4 +1,4 @@
-"""The backend parameters of a task, and what holds for it together with the settings.
+"""The backend parameters of a task, and what holds for it: what it asks for and the settings.
 
 TES 1.1, `tesResources.backend_parameters`: strings to strings, keys in any case. The api
 checks and keeps them under their keys here, in lower case.
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from raytes.config import Settings
+from raytes.config import GB, Settings
 from raytes.models import TesResources
 
 _MAX_RETRIES: Final = 100
@@ -23,6 +23,9 @@ LABEL: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 class Choices:
     """What holds for one task."""
 
+    cpus: int
+    memory: int  # bytes
+    disk: int  # bytes; 0: as much as there is
     entrypoint: Literal["none", "image"]
     max_runtime: float | None  # seconds; None: as long as it takes
     network: Literal["default", "none", "host", "bridge"]
@@ -33,14 +36,18 @@ class Choices:
 
 
 def choices_of(resources: TesResources | None, settings: Settings) -> Choices:
-    """What a task's backend parameters choose, and the settings where they say nothing.
+    """What a task asks for, and the settings where it says nothing; an amount of 0 says nothing.
 
     `max_runtime` is the exception: the setting is a bound, and a task can only ask for less.
     """
-    asked = (resources.backend_parameters if resources else None) or {}
+    resources = resources or TesResources()
+    asked = resources.backend_parameters or {}
     gpu_type = asked.get("gpu_type", "")
     bounds = [settings.max_runtime or math.inf, float(asked.get("max_runtime", math.inf))]
     return Choices(
+        cpus=resources.cpu_cores or settings.default_cpu_cores,
+        memory=_bytes(resources.ram_gb or settings.default_ram_gb),
+        disk=_bytes(resources.disk_gb or settings.default_disk_gb),
         entrypoint="image" if asked.get("entrypoint", settings.entrypoint) == "image" else "none",
         max_runtime=None if min(bounds) == math.inf else min(bounds),
         network="none" if "network" in asked else settings.network,
@@ -51,6 +58,11 @@ def choices_of(resources: TesResources | None, settings: Settings) -> Choices:
         ),
         max_retries=int(asked.get("max_retries", settings.max_retries)),
     )
+
+
+def _bytes(gigabytes: float) -> int:
+    """At least one where anything is asked for: to Podman and to Ray 0 is no limit at all."""
+    return max(1, round(gigabytes * GB)) if gigabytes else 0
 
 
 def _one_of(*values: str) -> Callable[[str], str | None]:

@@ -17,7 +17,7 @@ paths = st.lists(components, min_size=1, max_size=4).map(lambda parts: "/" + "/"
 file_types = st.sampled_from(["FILE", "DIRECTORY"])
 timestamps = st.datetimes().map(lambda moment: moment.isoformat() + "Z")
 int32s = st.integers(-(2**31), 2**31 - 1)
-gigabytes = st.floats(0, 1e6)
+gigabytes = st.floats(0, 9e5)
 states = st.sampled_from(
     ["QUEUED", "INITIALIZING", "RUNNING", "COMPLETE", "EXECUTOR_ERROR", "SYSTEM_ERROR"]
 )

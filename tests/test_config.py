@@ -75,6 +75,10 @@ def test_a_file_that_isnt_toml_is_an_error(tmp_path: Path) -> None:
         {"pull_policy": "sometimes"},
         {"no_such_option": 1},
         {"default_cpu_cores": 0},
+        {"default_ram_gb": 922_338},
+        {"default_disk_gb": 1e10},
+        {"shm_size_gb": 1e-10},
+        {"pids_limit": 2**22 + 1},
     ],
 )
 def test_a_value_that_an_option_doesnt_take_is_an_error(option: dict[str, Any]) -> None:

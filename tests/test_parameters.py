@@ -1,6 +1,6 @@
 import pytest
 
-from raytes.config import Settings
+from raytes.config import GB, Settings
 from raytes.models import TesResources
 from raytes.parameters import BACKEND_PARAMETERS, Choices, choices_of
 
@@ -11,14 +11,26 @@ def choices(settings: Settings | None = None, **parameters: str) -> Choices:
 
 def test_a_task_that_asks_for_nothing_gets_what_is_set() -> None:
     settings = Settings(
+        default_cpu_cores=2,
+        default_ram_gb=0.5,
+        default_disk_gb=3.0,
         entrypoint="image",
         max_runtime=60.0,
         network="host",
         missing_outputs="warn",
         max_retries=7,
     )
-    for asked in (None, TesResources()):
-        assert choices_of(asked, settings) == Choices("image", 60.0, "host", 0, "", "warn", 7)
+    for asked in (None, TesResources(), TesResources(cpu_cores=0, ram_gb=0.0, disk_gb=0.0)):
+        assert choices_of(asked, settings) == Choices(
+            2, 500_000_000, 3 * GB, "image", 60.0, "host", 0, "", "warn", 7
+        )
+
+
+def test_an_amount_too_small_to_be_counted_is_not_taken_for_no_limit() -> None:
+    asked = TesResources(ram_gb=1e-10, disk_gb=5e-324)
+    chosen = choices_of(asked, Settings())
+    assert (chosen.memory, chosen.disk) == (1, 1)
+    assert choices().disk == 0  # as much as there is
 
 
 def test_a_task_that_asks_is_heard() -> None:
@@ -31,7 +43,10 @@ def test_a_task_that_asks_is_heard() -> None:
         "missing_outputs": "warn",
         "max_retries": "0",
     }
-    assert choices(**asked) == Choices("image", 1.5, "none", 2, "A100", "warn", 0)
+    resources = TesResources(cpu_cores=4, ram_gb=0.3, disk_gb=0.02, backend_parameters=asked)
+    assert choices_of(resources, Settings()) == Choices(
+        4, 300_000_000, 20_000_000, "image", 1.5, "none", 2, "A100", "warn", 0
+    )
     assert asked.keys() == BACKEND_PARAMETERS.keys()
 
 

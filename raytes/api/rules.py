@@ -10,13 +10,13 @@ from typing import Any
 
 from raytes.api import parameters
 from raytes.api.invalid import FieldError, below
+from raytes.config import MAX_CPU_CORES, MAX_DISK_GB, MAX_RAM_GB
 from raytes.models import JsonObject
 from raytes.parameters import LABEL
 
 _WILDCARDS = frozenset("*?[")
 
-# What is asked for is counted in bytes, in 64 bits.
-_MAX_GB = (2**63 - 1) // 10**9
+_MOST = {"cpu_cores": MAX_CPU_CORES, "ram_gb": MAX_RAM_GB, "disk_gb": MAX_DISK_GB}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,8 @@ class Rules:
     def _resources(self, resources: Any) -> Iterator[FieldError]:
         if not isinstance(resources, dict):
             return
-        for name in ("cpu_cores", "ram_gb", "disk_gb"):
-            yield from _amount(f"resources.{name}", resources.get(name))
+        for name, most in _MOST.items():
+            yield from _amount(f"resources.{name}", resources.get(name), most)
         for index, zone in enumerate(_list(resources.get("zones"))):
             yield from _zone(f"resources.zones[{index}]", zone)
         asked = resources.get("backend_parameters")
@@ -197,14 +197,14 @@ def _literal_beginning(pattern: str) -> tuple[str, bool]:
     return "".join(literal), False
 
 
-def _amount(field: str, amount: Any) -> Iterator[FieldError]:
+def _amount(field: str, amount: Any, most: int) -> Iterator[FieldError]:
     """Zero is no mistake: some clients send it where nothing is asked for."""
     if not isinstance(amount, int | float) or isinstance(amount, bool):
         return
     if amount < 0:
         yield FieldError(field, "must not be negative")
-    elif amount > _MAX_GB:
-        yield FieldError(field, f"must not be greater than {_MAX_GB}")
+    elif amount > most:
+        yield FieldError(field, f"must not be greater than {most}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ GPU_LABEL = "ray.io/accelerator-type"
 GPU_RESOURCE = "GPU"
 DISK_RESOURCE = "disk_gb"
 
+_RAY_LEAST = 0.0001  # of any resource: Ray refuses to count less
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Shape:
@@ -85,7 +87,7 @@ class Shape:
         `without`."""
         options: dict[str, Any] = {"num_cpus": self.cpus, "memory": self.memory}
         if self.disk_gb and disk_declared:
-            options["resources"] = {DISK_RESOURCE: self.disk_gb}
+            options["resources"] = {DISK_RESOURCE: max(self.disk_gb, _RAY_LEAST)}
         if self.gpus:
             options["num_gpus"] = self.gpus
         selector = self.labels(serving_node)
@@ -118,9 +120,9 @@ def shape_of(resources: TesResources | None, settings: Settings, *, serving: boo
     asked = resources or TesResources()
     chosen = choices_of(resources, settings)
     return Shape(
-        cpus=asked.cpu_cores or settings.default_cpu_cores,
-        memory=round((asked.ram_gb or settings.default_ram_gb) * GB),
-        disk_gb=asked.disk_gb or settings.default_disk_gb,
+        cpus=chosen.cpus,
+        memory=chosen.memory,
+        disk_gb=chosen.disk / GB,
         zones=tuple(sorted(set(asked.zones or ()))),
         on_demand=asked.preemptible is False,
         serving=serving,

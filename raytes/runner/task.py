@@ -174,11 +174,12 @@ class _Attempt:
         for shortcoming in self._enforcement.shortcomings:
             self._report.line(f"warning: {shortcoming}")
         usage = shutil.disk_usage(self._scratch)
-        if usage.free < self._disk:
+        if usage.free < self._choices.disk:
             full = DiskFull(
-                f"the task asks for {self._disk / GB:g} GB of disk, and node {self._node.name} "
-                f"has {usage.free / GB:.1f} GB left at {self._node.settings.scratch}; declare the "
-                "Ray resource disk_gb on the nodes, and tasks go where there is room"
+                f"the task asks for {self._choices.disk / GB:g} GB of disk, and node "
+                f"{self._node.name} has {usage.free / GB:.1f} GB left at "
+                f"{self._node.settings.scratch}; declare the Ray resource disk_gb on the nodes, "
+                "and tasks go where there is room"
             )
             full.of_node = is_low(usage.free, usage.total)  # else it is the task that asks for much
             raise full
@@ -308,7 +309,7 @@ class _Attempt:
         if result.memory_kill:
             words += (
                 f": a process of it was killed, because it needed more memory than the "
-                f"{self._memory / GB:g} GB that the task is allowed; ask for more with "
+                f"{self._choices.memory / GB:g} GB that the task is allowed; ask for more with "
                 "resources.ram_gb"
             )
         if result.exit_code == 0 or executor.ignore_error:
@@ -382,14 +383,12 @@ class _Attempt:
 
     def _sandbox(self, number: int) -> Sandbox:
         settings = self._node.settings
-        resources = self._task.resources
-        cpu_cores = resources.cpu_cores if resources and resources.cpu_cores else None
         return Sandbox(
             name=f"raytes-{self._assignment.task_id}-{self._assignment.attempt}-{number}",
             labels=self._labels(str(number)),
             limits=Limits(
-                cpu_cores=cpu_cores or settings.default_cpu_cores,
-                memory=self._memory,
+                cpu_cores=self._choices.cpus,
+                memory=self._choices.memory,
                 pids=settings.pids_limit,
                 shm=round(settings.shm_size_gb * GB),
                 enforced=self._enforcement.controllers,
@@ -401,20 +400,8 @@ class _Attempt:
             log_tail_bytes=settings.log_tail_bytes,
         )
 
-    @property
-    def _memory(self) -> int:
-        resources = self._task.resources
-        gigabytes = resources.ram_gb if resources and resources.ram_gb else None
-        return int((gigabytes or self._node.settings.default_ram_gb) * GB)
-
-    @property
-    def _disk(self) -> int:
-        resources = self._task.resources
-        gigabytes = resources.disk_gb if resources and resources.disk_gb else None
-        return round((gigabytes or self._node.settings.default_disk_gb) * GB)
-
     def _within_disk(self, failure: RaytesError) -> contextlib.AbstractContextManager[None]:
-        return within_disk(self._disk, self._occupied, self._control, failure)
+        return within_disk(self._choices.disk, self._occupied, self._control, failure)
 
     def _occupied(self) -> list[Path]:
         """The directories on the node that the task fills."""
@@ -433,8 +420,8 @@ class _Attempt:
     @property
     def _allowed_disk(self) -> str:
         return (
-            f"the {self._disk / GB:g} GB of disk that the task is allowed; ask for more with "
-            "resources.disk_gb"
+            f"the {self._choices.disk / GB:g} GB of disk that the task is allowed; ask for more "
+            "with resources.disk_gb"
         )
 
     def _too_long(self) -> RaytesError:

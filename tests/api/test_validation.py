@@ -238,6 +238,13 @@ def test_an_amount_that_no_machine_has_or_no_number_is_refused(name: str, amount
     assert [mistake.field for mistake in caught.value.errors] == [f"resources.{name}"]
 
 
+def test_more_memory_than_ray_can_count_is_refused() -> None:
+    assert not mistakes(resources={"ram_gb": 922_337, "disk_gb": 922_338})
+    assert mistakes(resources={"ram_gb": 922_338}) == {
+        "resources.ram_gb": "must not be greater than 922337"
+    }
+
+
 @pytest.mark.parametrize("cores", [0, 1, 4.0, 1000, 2**31 - 1])
 def test_any_whole_number_of_cpus_is_a_valid_wish(cores: float) -> None:
     assert not mistakes(resources={"cpu_cores": cores, "ram_gb": 0, "disk_gb": 0.5})

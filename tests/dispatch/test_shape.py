@@ -61,6 +61,12 @@ def test_a_default_for_disk_is_asked_for() -> None:
     assert shape_of(None, settings, serving=False).disk_gb == 5
 
 
+def test_less_disk_than_ray_counts_becomes_the_least_that_it_counts() -> None:
+    shape = shape_of(TesResources(disk_gb=1e-7), SETTINGS, serving=False)
+    options = shape.actor_options(serving_node="", disk_declared=True)
+    assert options["resources"] == {"disk_gb": 0.0001}
+
+
 def test_disk_is_not_asked_of_a_cluster_that_does_not_declare_it() -> None:
     shape = Shape(cpus=1, memory=1, disk_gb=10.0)
     assert "resources" not in shape.actor_options(serving_node="", disk_declared=False)
