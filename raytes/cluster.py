@@ -111,13 +111,23 @@ def _knock(address: str) -> None:
 
 def serve_runs() -> bool:
     """Whether Ray Serve runs on the cluster already."""
-    from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
-
     try:
-        ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+        _serve_controller()
     except ValueError:
         return False
     return True
+
+
+def serve_host() -> str:
+    """The address that Ray Serve, which must run, listens on."""
+    options = ray.get(_serve_controller().get_http_config.remote())
+    return str(options.host)
+
+
+def _serve_controller() -> Any:
+    from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
+
+    return ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
 
 
 class _Claim:

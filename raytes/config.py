@@ -164,7 +164,8 @@ class Settings(BaseSettings):
     cors_origins: Words = Field(
         default=(),
         description="The websites whose scripts may use the API, as scheme, host and port "
-        "(`https://lab.example`); `*` is any. Default: none.",
+        "(`https://lab.example`); `*` is any. A service on loopback answers for their hosts "
+        "too. Default: none.",
     )
 
     # Documents

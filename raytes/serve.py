@@ -230,7 +230,7 @@ def _ingress(settings: Settings) -> Iterator[None]:
     from ray.serve.exceptions import RayServeException
 
     from raytes.api.deployment import application
-    from raytes.cluster import serve_runs
+    from raytes.cluster import serve_host, serve_runs
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     if joins() and not serve_runs():
@@ -239,6 +239,8 @@ def _ingress(settings: Settings) -> Iterator[None]:
         try:
             serve.start(http_options={"host": settings.host, "port": settings.port})
             node = ray.get_runtime_context().get_node_id()
+            # One that ran already keeps its own.
+            settings = settings.model_copy(update={"host": serve_host()})
             serve.run(application(settings, node), name=settings.name, route_prefix="/")
         except (ray.exceptions.RayError, RayServeException, RuntimeError) as error:
             raise CannotServe(f"Ray Serve did not take the application: {error}") from None

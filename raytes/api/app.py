@@ -16,6 +16,7 @@ from raytes.api.health import health_route
 from raytes.api.nodes import node_routes
 from raytes.api.openapi import description_routes
 from raytes.api.origin import TrustedOrigin
+from raytes.api.own_host import OwnHost, is_loopback
 from raytes.api.routes import TaskRoutes
 from raytes.config import Settings
 from raytes.parameters import BACKEND_PARAMETERS
@@ -60,6 +61,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Compressed)
     methods.install(app)
     app.add_middleware(TrustedOrigin, origins=settings.cors_origins)
+    if is_loopback(settings.host):
+        app.add_middleware(OwnHost, origins=settings.cors_origins)
     if settings.cors_origins:
         app.add_middleware(CrossOrigin, origins=settings.cors_origins)
     return app

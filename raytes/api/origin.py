@@ -40,11 +40,11 @@ class TrustedOrigin:
         await self._app(scope, receive, send)
 
     def _is_trusted(self, origin: str, host: str) -> bool:
-        return not self._origins.isdisjoint((origin, "*")) or _host_of(origin) == host.lower()
+        return not self._origins.isdisjoint((origin, "*")) or host_of(origin) == host.lower()
 
 
-def _host_of(origin: str) -> str | None:
-    """Host and port; None for `null` (a local file, a sandbox) and what is no origin."""
+def host_of(origin: str) -> str | None:
+    """Its host and port; None for `null` (a local file, a sandbox) and what is no origin."""
     try:
         return urlsplit(origin).netloc.lower() or None
     except ValueError:

@@ -51,6 +51,7 @@ _MEANINGS = {
     HTTPStatus.BAD_REQUEST: "The request has mistakes; `errors` names each with its field.",
     HTTPStatus.FORBIDDEN: "A script of another website asks; `detail` says how to allow it.",
     HTTPStatus.NOT_FOUND: "There is no task of that id.",
+    HTTPStatus.MISDIRECTED_REQUEST: "The `Host` isn't this service's; `detail` says which are.",
     HTTPStatus.TOO_MANY_REQUESTS: "Too many tasks wait; try again after `Retry-After` seconds.",
     HTTPStatus.SERVICE_UNAVAILABLE: "Nothing was changed; try again after `Retry-After` seconds.",
 }

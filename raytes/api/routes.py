@@ -107,7 +107,9 @@ class TaskRoutes:
                 summary=name,
                 response_model=answer,
                 response_description="Done.",
-                responses=problems.documented(*refusals, HTTPStatus.SERVICE_UNAVAILABLE),
+                responses=problems.documented(
+                    *refusals, HTTPStatus.MISDIRECTED_REQUEST, HTTPStatus.SERVICE_UNAVAILABLE
+                ),
                 openapi_extra=more,
             )
 

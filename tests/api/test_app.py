@@ -14,7 +14,7 @@ PREFLIGHT = {"Origin": "https://lab.example", "Access-Control-Request-Method": "
 
 
 def client(**settings: object) -> TestClient:
-    return TestClient(create_app(Settings(**settings)))
+    return TestClient(create_app(Settings(**settings)), base_url="http://localhost")
 
 
 def test_other_websites_are_not_answered_unless_they_are_named() -> None:
@@ -66,4 +66,4 @@ def failing_with(error: Exception) -> httpx.Response:
     async def failing() -> None:
         raise error
 
-    return TestClient(app).get("/failing")
+    return TestClient(app, base_url="http://localhost").get("/failing")

@@ -50,7 +50,7 @@ ELSEWHERE = {
 
 @pytest.fixture(scope="module")
 def client() -> TestClient:
-    return TestClient(create_app(Settings()))
+    return TestClient(create_app(Settings()), base_url="http://localhost")
 
 
 @pytest.fixture(scope="module")

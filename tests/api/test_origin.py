@@ -17,7 +17,7 @@ BODY = b'{"executors": 1}'
 def post(
     origin: str | None, *allowed: str, path: str = f"{BASE_PATH}/tasks", method: str = "POST"
 ) -> httpx.Response:
-    app = create_app(Settings(cors_origins=allowed))
+    app = create_app(Settings(host="0.0.0.0", cors_origins=allowed))
     client = TestClient(app, base_url=f"http://{HOST}")
     headers = {} if origin is None else {"Origin": origin}
     answer: httpx.Response = client.request(method, path, content=BODY, headers=headers)

@@ -28,7 +28,7 @@ def test_a_large_document_keeps_no_other_request_waiting(monkeypatch: pytest.Mon
 
     async def both() -> tuple[httpx.Response, httpx.Response]:
         app = create_app(Settings())
-        async with AsyncClient(transport=ASGITransport(app), base_url="http://tes") as client:
+        async with AsyncClient(transport=ASGITransport(app), base_url="http://localhost") as client:
             tasks = f"{BASE_PATH}/tasks"
             large = asyncio.create_task(client.post(tasks, content=orjson.dumps(DOCUMENT)))
             await asyncio.sleep(0)  # the large one is sent first

@@ -339,7 +339,7 @@ def conversation(service: Service, request: bytes) -> bytes:
 
 
 TASKS = b"/ga4gh/tes/v1/tasks"
-END = b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+END = b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
 JSON_BODY = END + b"Content-Type: application/json\r\n"
 
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+import httpx
 import pytest
 
 from raytes.models import TesState
@@ -42,6 +43,8 @@ def test_a_task_goes_on_while_the_serving_process_is_killed_and_replaced(joined:
     assert joined.client.state(task_id) is TesState.RUNNING
     queued = joined.submit("true")
     joined.start()
+    # The new one knows where the Serve that it found listens.
+    assert httpx.get(f"{joined.url}/tasks", headers={"Host": "rebound.example"}).status_code == 421
     (joined.files / "go").touch()
     task = joined.finish(task_id)
     assert task.state is TesState.COMPLETE
