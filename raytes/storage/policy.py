@@ -29,7 +29,7 @@ class Policy:
 
     def __init__(self, settings: Settings) -> None:
         self._roots = settings.local_root
-        self._state_dir = settings.state_dir
+        self._own = (settings.state_dir, settings.scratch, settings.cache)
         self._enabled = frozenset(scheme.lower() for scheme in settings.schemes)
         self._allow_hosts = settings.allow_hosts
         self._deny_hosts = settings.deny_hosts
@@ -60,20 +60,24 @@ class Policy:
         """The real path of `path`, which needn't exist, and the root it lies under.
 
         Raises:
-            ForbiddenURL: with every link resolved, it lies under no local root, or it is (or
-                contains) the service's own state.
+            ForbiddenURL: with every link resolved, it lies under no local root, or it is in (or
+                contains) a directory where the service keeps its own files.
         """
         real = Path(os.path.realpath(path))
-        state = Path(os.path.realpath(self._state_dir))
-        for root, root_path in self._real_roots():
-            if not real.is_relative_to(root_path):
-                continue
-            # The state directory holds the database and secrets. Inside of it only a root
-            # that was put there on purpose counts (the default `<state-dir>/files`).
-            if _overlap(real, state) and not root_path.is_relative_to(state):
-                continue
-            return LocalTarget(root_path, real, root.shared)
-        raise ForbiddenURL(self._outside(os.fspath(path), real))
+        # They hold the database, secrets, and the files of other tasks.
+        own = [Path(os.path.realpath(directory)) for directory in self._own]
+        roots = [(root, at) for root, at in self._real_roots() if real.is_relative_to(at)]
+        for root, root_path in roots:
+            # Inside of them only a root that was put there on purpose counts (the default is
+            # `<state-dir>/files`).
+            if all(not _overlap(real, one) or one in root_path.parents for one in own):
+                return LocalTarget(root_path, real, root.shared)
+        where = _as_given(os.fspath(path), real)
+        raise ForbiddenURL(
+            f"{where} can't be used: there, or below it, the service keeps its own files"
+            if roots
+            else self._outside(where)
+        )
 
     def is_granted(self, url: str) -> bool:
         """Whether the settings have a section for the host of this URL: whoever wrote
@@ -90,11 +94,10 @@ class Policy:
         real = [(root, Path(os.path.realpath(root.path))) for root in self._roots]
         return sorted(real, key=lambda pair: len(pair[1].parts), reverse=True)
 
-    def _outside(self, path: str, real: Path) -> str:
+    def _outside(self, where: str) -> str:
         roots = ", ".join(str(root) for root in self.local_roots())
-        through = "" if path == str(real) else f" (which is really {real})"
         return (
-            f"{path}{through} can't be used: files have to lie under {roots}; "
+            f"{where} can't be used: files have to lie under {roots}; "
             "use a path there, or have its directory added with --local-root"
         )
 
@@ -129,6 +132,10 @@ def _endpoints(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         endpoint = urlsplit(str(options.get("endpoint_url", ""))).netloc.lower()
         if endpoint and name.lower().rstrip("/") == f"s3://{endpoint}":
             yield endpoint
+
+
+def _as_given(path: str, real: Path) -> str:
+    return path if path == str(real) else f"{path} (which is really {real})"
 
 
 def _overlap(one: Path, other: Path) -> bool:

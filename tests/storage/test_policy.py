@@ -111,6 +111,30 @@ def test_the_services_own_state_is_out_of_reach_though_it_lies_under_a_root(
     assert storage.refusal_of_input(f"{tmp_path}/data") is None
 
 
+@pytest.mark.parametrize("own", ["scratch_dir", "cache_dir"])
+def test_the_files_of_running_tasks_and_the_cache_are_out_of_reach_though_they_lie_under_a_root(
+    make_storage: Make, root: Path, own: str
+) -> None:
+    (root / "link").symlink_to("node/raytes")
+    storage = make_storage(**{own: root / "node/raytes"})
+    for path in ("node/raytes/service/task/file", "node/raytes", "node", "link/file", ""):
+        for refusal in (
+            storage.refusal_of_input(f"{root}/{path}"),
+            storage.refusal_of_output(f"{root}/{path}"),
+        ):
+            assert "keeps its own files" in (refusal or "")
+    assert storage.refusal_of_output(f"{root}/node/raytes-results/out") is None
+    on_purpose = make_storage(
+        local_root=[LocalRoot(path=root / "node/raytes/data")], **{own: root / "node/raytes"}
+    )
+    assert on_purpose.refusal_of_output(f"{root}/node/raytes/data/out") is None
+
+
+def test_a_root_that_is_the_state_directory_shows_nothing_of_it(tmp_path: Path) -> None:
+    storage = Storage(Settings(state_dir=tmp_path, local_root=[LocalRoot(path=tmp_path)]))
+    assert storage.refusal_of_input(f"{tmp_path}/raytes.db")
+
+
 def test_the_default_root_inside_of_the_state_directory_is_allowed(tmp_path: Path) -> None:
     storage = Storage(Settings(state_dir=tmp_path))
     assert storage.refusal_of_output(f"{tmp_path}/files/out") is None
