@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from posixpath import dirname, join
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
 from raytes.storage import faults
-from raytes.storage.aside import Aside
+from raytes.storage.aside import Aside, check_in_place
 from raytes.storage.faults import Fault, Forbidden, Missing
 from raytes.storage.hosts import refusal_of_address
 from raytes.storage.objects import Object, Outgoing, Staged, check_size
@@ -65,20 +65,29 @@ class FtpStore:
             raise Fault("it names a directory, and this is a file")
         temporary = join(file.aside, secrets.token_hex(8))
 
-        def put(session: "_Session") -> None:
+        def put(session: "_Session") -> Object:
             session.make_directories(file.aside)
-            session.put(file.source, temporary, file.transfer)
+            return session.put(file.source, temporary, file.transfer)
 
-        await self._do(put)
-        return Aside(self, temporary, file.path)
+        return Aside(self, await self._do(put), file.path)
 
-    async def place(self, temporary: str, path: str) -> None:
-        """Has the file `temporary` appear at `path`, in place of what was there."""
-        await self._do(lambda session: session.place(temporary, path))
+    async def place(self, staged: Object, path: str) -> None:
+        """As `aside.Server.place`."""
+        tries = 0
 
-    async def remove(self, temporary: str) -> None:
+        def rename(session: "_Session") -> None:
+            nonlocal tries
+            tries += 1
+            session.place(staged.path, path)
+
+        try:
+            await self._do(rename)
+        except Missing:
+            check_in_place(staged, await self.find(path) if tries > 1 else None)
+
+    async def remove(self, path: str) -> None:
         """Removes a file."""
-        await self._do(lambda session: session.remove(temporary))
+        await self._do(lambda session: session.remove(path))
 
     async def revoke(self, path: str, token: str) -> None:
         def remove(session: "_Session") -> None:
@@ -121,7 +130,8 @@ class _Session:
     def __init__(self) -> None:
         self._ftp: ftplib.FTP | None = None
         self._data: socket.socket | None = None
-        self._aborted = threading.Event()
+        self._aborted = False
+        self._aborting = threading.Lock()
 
     def open(self, authority: str, options: dict[str, Any], *, guarded: bool) -> None:
         if self._ftp is not None:
@@ -140,9 +150,12 @@ class _Session:
         if isinstance(self._ftp, ftplib.FTP_TLS):
             self._ftp.prot_p()
         self._ftp.voidcmd("TYPE I")
+        if self._aborted:  # while there was no socket yet
+            self.abort()
 
     def abort(self) -> None:
-        self._aborted.set()
+        with self._aborting:
+            self._aborted = True
         control = self._ftp.sock if self._ftp else None
         for one in (self._data, control):
             if one is not None:
@@ -186,7 +199,10 @@ class _Session:
 
     def get(self, found: Object, destination: Path, transfer: Transfer) -> None:
         transfer.restart()
-        with destination.open("wb") as file, self._transferring(f"RETR {found.path}") as data:
+        with (
+            self._transferring(f"RETR {found.path}") as data,
+            self._emptied(destination) as file,
+        ):
             while piece := data.recv(_PIECE):
                 file.write(piece)
                 transfer.moved(len(piece))
@@ -194,17 +210,19 @@ class _Session:
         if found.size != _UNKNOWN_SIZE:
             check_size(found, destination)
 
-    def put(self, source: Path, path: str, transfer: Transfer) -> None:
-        """Has the bytes of `source` at `path`, or nothing of them."""
+    def put(self, source: Path, path: str, transfer: Transfer) -> Object:
+        """Has the bytes of `source` at `path`, or nothing of them; says what is there now."""
         transfer.restart()
         try:
             with source.open("rb") as file, self._transferring(f"STOR {path}") as data:
                 while piece := file.read(_PIECE):
                     data.sendall(piece)
                     transfer.moved(len(piece))
+                size = file.tell()
                 if isinstance(data, ssl.SSLSocket):
                     data.unwrap()
             self._end_of_transfer()
+            return Object(path, size, self._changed(path))
         except BaseException:
             with suppress(Exception):
                 self._connection.delete(path)
@@ -297,9 +315,15 @@ class _Session:
 
     def _transferring(self, command: str) -> socket.socket:
         self._data = self._connection.transfercmd(command)
-        if self._aborted.is_set():
+        if self._aborted:
             self.abort()
         return self._data
+
+    def _emptied(self, destination: Path) -> BinaryIO:
+        with self._aborting:
+            if self._aborted:  # and by now somebody else may write to a file of this name
+                raise ConnectionAbortedError
+            return destination.open("wb")
 
     def _end_of_transfer(self) -> None:
         self._data = None

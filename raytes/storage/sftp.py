@@ -19,7 +19,7 @@ import asyncssh
 from asyncssh import sftp
 
 from raytes.storage import faults
-from raytes.storage.aside import Aside
+from raytes.storage.aside import Aside, check_in_place
 from raytes.storage.faults import Fault, Missing
 from raytes.storage.objects import Object, Outgoing, Staged, check_size
 from raytes.storage.parallel import in_parallel
@@ -109,31 +109,41 @@ class SftpStore:
             raise Fault("it names a directory, and this is a file")
         temporary = join(file.aside, secrets.token_hex(8))
 
-        async def put(session: _Session) -> None:
+        async def put(session: _Session) -> Object:
             file.transfer.restart()
             try:
                 await session.client.put(
                     file.source, temporary, progress_handler=_hook(session, file.transfer)
                 )
+                return _object(temporary, await session.client.stat(temporary))
             except BaseException:
                 with suppress(Exception):
                     await session.client.remove(temporary)
                 raise
 
-        await self._do(lambda session: _with_directory(session, file.aside, put))
-        return Aside(self, temporary, file.path)
+        staged = await self._do(lambda session: _with_directory(session, file.aside, put))
+        return Aside(self, staged, file.path)
 
-    async def place(self, temporary: str, path: str) -> None:
-        """Has the file `temporary` appear at `path`, in place of what was there."""
+    async def place(self, staged: Object, path: str) -> None:
+        """As `aside.Server.place`."""
+        tries = 0
 
         async def rename(session: _Session) -> None:
-            await _rename(session.client, temporary, path)
+            await _rename(session.client, staged.path, path)
 
-        await self._do(lambda session: _with_directory(session, dirname(path), rename))
+        async def place(session: _Session) -> None:
+            nonlocal tries
+            tries += 1
+            await _with_directory(session, dirname(path), rename)
 
-    async def remove(self, temporary: str) -> None:
+        try:
+            await self._do(place)
+        except Missing:
+            check_in_place(staged, await self.find(path) if tries > 1 else None)
+
+    async def remove(self, path: str) -> None:
         """Removes a file."""
-        await self._do(lambda session: session.client.remove(temporary))
+        await self._do(lambda session: session.client.remove(path))
 
     async def revoke(self, path: str, token: str) -> None:
         async def remove(session: _Session) -> None:
@@ -193,14 +203,14 @@ def _hook(session: _Session, transfer: Transfer) -> Callable[[bytes, bytes, int,
 
 
 async def _with_directory(
-    session: _Session, directory: str, work: Callable[[_Session], Awaitable[None]]
-) -> None:
+    session: _Session, directory: str, work: Callable[[_Session], Awaitable[T]]
+) -> T:
     """Does `work`, and if something isn't there, once more with the directory made."""
     try:
-        await work(session)
+        return await work(session)
     except (sftp.SFTPNoSuchFile, sftp.SFTPNoSuchPath):
         await session.client.makedirs(directory, exist_ok=True)
-        await work(session)
+        return await work(session)
 
 
 async def _entries(session: _Session, directory: str) -> AsyncIterator[asyncssh.SFTPName]:

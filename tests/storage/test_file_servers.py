@@ -1,23 +1,30 @@
 """Files and directories in and out of real FTP and SSH servers."""
 
+import asyncio
+import ftplib
 import logging
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 from urllib.parse import quote
 
+import asyncssh
 import pytest
 
 from raytes.errors import Canceled, ForbiddenURL, InputFailed, OutputFailed
 from raytes.models import TesFileType
 from raytes.storage import Entry, Progress, Storage, ftp, retry, sftp
+from raytes.storage.objects import Object
 from raytes.storage.progress import Nobody
 
 from .file_servers import SSHD, FileServer, ftp_server, sftp_server
-from .publishing import publish
+from .publishing import authority, discard, publish
 from .test_objects import ODD_KEYS, entry, files_below
 
 FILE, DIRECTORY = TesFileType.FILE, TesFileType.DIRECTORY
@@ -187,6 +194,89 @@ def test_a_transfer_can_be_canceled(
     (server.root / "after").write_bytes(b"it goes on")
     storage.fetch(f"{server.url}/after", FILE, tmp_path / "after", never)
     assert (tmp_path / "after").read_bytes() == b"it goes on"
+
+
+@pytest.mark.parametrize("module_server", ["ftp"], indirect=True)
+def test_what_was_canceled_while_it_connected_leaves_a_later_file_alone(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (server.root / "in").write_bytes(b"data")
+    ((prefix, section),) = server.settings["storage"].items()
+    store = ftp.FtpStore(section, prefix.removeprefix("ftp://"), guarded=False)
+    connects, may_connect, connect = threading.Event(), threading.Event(), socket.create_connection
+
+    def connect_slowly(*arguments: Any, **others: Any) -> socket.socket:
+        connects.set()
+        may_connect.wait(60)
+        return connect(*arguments, **others)
+
+    async def get_and_cancel() -> None:
+        found = Object(f"/{server.root.name}/in", 4, None)
+        get = asyncio.create_task(store.get(found, tmp_path / "in", Progress().begin()))
+        await asyncio.to_thread(connects.wait, 60)
+        get.cancel()
+        with suppress(asyncio.CancelledError):
+            await get
+        (tmp_path / "in").write_bytes(b"a later one's")
+        may_connect.set()
+
+    monkeypatch.setattr(ftplib.socket, "create_connection", connect_slowly)
+    asyncio.run(get_and_cancel())  # which waits for its threads
+    assert (tmp_path / "in").read_bytes() == b"a later one's"
+
+
+@pytest.fixture
+def lost_answer(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Has the next file be renamed without a word: the connection breaks before the answer."""
+    lost: list[str] = []
+    rename_over_ftp, rename_over_sftp = ftplib.FTP.rename, asyncssh.SFTPClient.posix_rename
+
+    def ftp_rename(self: ftplib.FTP, old: str, new: str) -> str:
+        answer = rename_over_ftp(self, old, new)
+        if not lost:
+            lost.append(new)
+            raise EOFError
+        return answer
+
+    async def sftp_rename(self: asyncssh.SFTPClient, old: str, new: str) -> None:
+        await rename_over_sftp(self, old, new)
+        if not lost:
+            lost.append(new)
+            raise asyncssh.SFTPConnectionLost("lost")
+
+    monkeypatch.setattr(ftplib.FTP, "rename", ftp_rename)
+    monkeypatch.setattr(asyncssh.SFTPClient, "posix_rename", sftp_rename)
+    return lost
+
+
+@pytest.mark.parametrize("module_server", ["ftp", "sftp"], indirect=True)
+def test_an_output_whose_renaming_was_not_answered_is_known_in_its_place(
+    storage: Storage, server: FileServer, tmp_path: Path, never: threading.Event,
+    lost_answer: list[str],
+) -> None:  # fmt: skip
+    entry(server.root / "deep/out", b"old")
+    url = f"{server.url}/deep/out"
+    (stored,) = publish(storage, [entry(tmp_path / "out", b"new")], url, never)
+    assert lost_answer
+    assert stored.size_bytes == 3
+    assert files_below(server.root) == {"deep/out": b"new"}
+
+
+@pytest.mark.parametrize("module_server", ["ftp", "sftp"], indirect=True)
+def test_what_was_there_before_is_not_taken_for_an_output_that_is_gone(
+    storage: Storage, server: FileServer, tmp_path: Path, never: threading.Event
+) -> None:
+    entry(server.root / "out", b"old")
+    os.utime(server.root / "out", (1000, 1000))
+    output = storage.output(f"{server.url}/out", authority())
+    output.stage([entry(tmp_path / "out", b"new")], never)
+    ((staged,),) = [list(one.iterdir()) for one in server.root.glob(".raytes-*")]
+    staged.unlink()
+    with pytest.raises(OutputFailed, match="is gone") as failed:
+        output.commit(never)
+    discard(output)
+    assert failed.value.transient
+    assert (server.root / "out").read_bytes() == b"old"
 
 
 @pytest.fixture
