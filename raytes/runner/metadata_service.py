@@ -1,8 +1,8 @@
 """Keeps containers away from the credentials that a cloud hands out to its machines.
 
-The metadata services of AWS, Google Cloud, Azure, OpenStack and others answer over HTTP at one
-link-local address. Where a container has a network namespace of its own, a routing rule in
-there refuses TCP to it. Not more: the same address serves DNS on Google Cloud.
+Their metadata services answer over HTTP at a few addresses. Where a container has a network
+namespace of its own, routing rules in there refuse TCP to them. Not more: the same addresses
+serve DNS on Google Cloud and Azure.
 """
 
 import os
@@ -10,11 +10,8 @@ import shutil
 import subprocess
 from typing import Final
 
-_RULES: Final = (
-    ("-4", "169.254.169.254"),
-    ("-4", "169.254.170.2"),  # credentials of AWS ECS tasks
-    ("-6", "fd00:ec2::254"),
-)
+from raytes.storage.hosts import METADATA_ADDRESSES
+
 _OWN_NAMESPACE: Final = ("bridge", "slirp4netns", "pasta")
 _TIMEOUT: Final = 10.0  # seconds
 
@@ -48,17 +45,17 @@ def keep_away(pid: int, network: str) -> str | None:
 def _forbid(pid: int) -> str | None:
     """Add the rules. IPv6 may be switched off: only what fails for IPv4 counts."""
     failed = None
-    for family in ("-4", "-6"):
+    for version in (4, 6):
         rules = "".join(
             f"rule add to {address} ipproto tcp prohibit\n"
-            for of_family, address in _RULES
-            if of_family == family
+            for address in METADATA_ADDRESSES
+            if address.version == version
         )
         done = subprocess.run(
-            [*_enter(pid), "ip", family, "-batch", "-"],
+            [*_enter(pid), "ip", f"-{version}", "-batch", "-"],
             input=rules, text=True, capture_output=True, timeout=_TIMEOUT, check=False,
         )  # fmt: skip
-        if done.returncode != 0 and family == "-4":
+        if done.returncode != 0 and version == 4:
             failed = done.stderr.strip() or f"`ip` ended with exit code {done.returncode}"
     return failed
 

@@ -17,16 +17,22 @@ from ipaddress import (
     ip_network,
 )
 
-_METADATA = frozenset(
+METADATA_ADDRESSES = frozenset(
     ip_address(address)
     for address in (
+        "169.254.169.254",  # most clouds
+        "169.254.170.2",  # AWS: tasks of ECS
+        "169.254.170.23",  # AWS: pods of EKS
         "168.63.129.16",  # Azure
         "100.100.100.200",  # Alibaba
         "192.0.0.192",  # Oracle
         "fd00:ec2::254",  # AWS
+        "fd00:ec2::23",  # AWS: pods of EKS
         "fd20:ce::254",  # Google
     )
 )
+"""Where clouds hand out the credentials of their machines."""
+
 _NAMES = frozenset({"localhost", "metadata.google.internal"})
 _THIS_NETWORK = IPv4Network("0.0.0.0/8")
 _EMBEDDING: tuple[IPv6Network, ...] = tuple(
@@ -60,7 +66,7 @@ def refusal_of_address(address: str) -> str | None:
         or ip.is_link_local
         or ip.is_unspecified
         or ip.is_multicast
-        or ip in _METADATA
+        or ip in METADATA_ADDRESSES
         or (isinstance(ip, IPv4Address) and ip in _THIS_NETWORK)
     ):
         return _reserved(address)
