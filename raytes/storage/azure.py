@@ -31,6 +31,7 @@ from raytes.storage.objects import Object, Outgoing, Staged, UnstagedWrites, che
 from raytes.storage.progress import Transfer
 from raytes.storage.retry import retrying
 
+_TIMEOUTS = {"connection_timeout": 20, "read_timeout": 60}  # seconds without a byte
 _RANGES_AT_ONCE = 8
 _BLOCKS_AT_ONCE = 4  # of each file that is uploaded
 _FOLDER = {"hdi_isfolder": "true"}
@@ -47,6 +48,10 @@ class AzureStore(UnstagedWrites):
         filesystem = AzureBlobFileSystem(
             **options, use_listings_cache=False, skip_instance_cache=True
         )
+        # adlfs' own timeouts are for its own transfers.
+        timeouts = {name: options[name] for name in (*_TIMEOUTS, "timeout") if name in options}
+        # Retries are made in one place, `retrying`.
+        self._asking: dict[str, Any] = {"retry_total": 0} | _TIMEOUTS | timeouts
         self._service = filesystem.service_client
         # It closes the client when it is collected.
         self._filesystem = filesystem
@@ -57,7 +62,9 @@ class AzureStore(UnstagedWrites):
             return None
         try:
             found = await retrying(
-                lambda: self._service.get_blob_client(container, key).get_blob_properties(),
+                lambda: self._service.get_blob_client(container, key).get_blob_properties(
+                    **self._asking
+                ),
                 _fault_of,
             )
         except Missing:
@@ -70,7 +77,7 @@ class AzureStore(UnstagedWrites):
 
         async def attempt() -> list[Object]:
             blobs = self._service.get_container_client(container).list_blobs(
-                name_starts_with=prefix, include=["metadata"]
+                name_starts_with=prefix, include=["metadata"], **self._asking
             )
             return [
                 Object(f"{container}/{blob.name}/", 0, None)
@@ -88,7 +95,10 @@ class AzureStore(UnstagedWrites):
         """The directory itself, if it is one with nothing in it."""
         container, key = _split(path.rstrip("/"))
         found = await retrying(
-            lambda: self._service.get_blob_client(container, key).get_blob_properties(), _fault_of
+            lambda: self._service.get_blob_client(container, key).get_blob_properties(
+                **self._asking
+            ),
+            _fault_of,
         )
         return [Object(f"{container}/{key}/", 0, None)] if _is_folder(found) else []
 
@@ -100,6 +110,7 @@ class AzureStore(UnstagedWrites):
                 progress_hook=_hook(transfer),
                 etag=found.version,
                 match_condition=MatchConditions.IfNotModified,
+                **self._asking,
             )
             with destination.open("wb") as file:
                 await stream.readinto(file)
@@ -134,6 +145,7 @@ class AzureStore(UnstagedWrites):
                     progress_hook=_hook(file.transfer),
                     content_settings=kind,
                     **condition,
+                    **self._asking,
                 )
 
         try:
@@ -148,7 +160,7 @@ class AzureStore(UnstagedWrites):
         if key:
             await retrying(
                 lambda: self._service.get_blob_client(container, key).upload_blob(
-                    b"", overwrite=True, metadata=_FOLDER
+                    b"", overwrite=True, metadata=_FOLDER, **self._asking
                 ),
                 _fault_of,
             )

@@ -24,6 +24,7 @@ import aiohttp
 from gcsfs.core import GCSFileSystem, upload_chunk
 from gcsfs.retry import HttpError, validate_response
 from google.auth.exceptions import DefaultCredentialsError, TransportError
+from requests.exceptions import RequestException
 
 from raytes.storage import checksums, faults, ranges
 from raytes.storage.conditional import write_over_seen
@@ -126,6 +127,8 @@ class GcsStore(UnstagedWrites):
                 return Replaced()
             case HttpError() if error.code:
                 return faults.of_status(int(error.code), str(error.message))
+            case RequestException():  # what gcsfs makes of 502
+                return faults.of_status(502)
             case TransportError():
                 return Fault("the credentials' server can't be reached", passing=True)
             case DefaultCredentialsError():

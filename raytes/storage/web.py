@@ -87,12 +87,12 @@ class WebStore(UnstagedWrites):
                 if not answer.ok:
                     raise _refusal(answer)
                 _check_version(found, answer)
-                length = answer.content_length
+                length = _length(found, answer)
                 with destination.open("wb") as file:
                     async for piece in answer.content.iter_chunked(_PIECE):
                         file.write(piece)
                         transfer.moved(len(piece))
-            if length is not None:
+            if length != _UNKNOWN:
                 check_size(Object(found.path, length, None), destination)
 
         await retrying(attempt, fault_of)
@@ -269,6 +269,15 @@ def _object_behind(path: str, answer: aiohttp.ClientResponse) -> Object:
 def _object(path: str, answer: aiohttp.ClientResponse, size: int, *, in_ranges: bool) -> Object:
     version = _version(answer) if size != _UNKNOWN else None
     return WebObject(path, size, version, in_ranges and version is not None)
+
+
+def _length(found: Object, answer: aiohttp.ClientResponse) -> int:
+    """The bytes that an answer has to have."""
+    if answer.content_length is not None:
+        return answer.content_length
+    # In chunks its end is marked. Else it may have broken off, as only the size tells that was
+    # told before.
+    return _UNKNOWN if "Transfer-Encoding" in answer.headers else found.size
 
 
 def _version(answer: aiohttp.ClientResponse) -> str | None:

@@ -19,8 +19,9 @@ class FaultyProxy(ThreadingHTTPServer):
     """Passes requests on (or keeps what is PUT there, if there is nowhere to pass them); for
     each entry of `faults` one request fares otherwise: a number is the status it gets, a URL
     where it is redirected to, `reset` breaks the connection, `truncate` ends the body early,
-    `stall` stops in the middle of it, `corrupt` changes a byte, `hang` never answers, and with an
-    empty one it fares well.
+    `stall` stops in the middle of it, `end` ends it early as if it were whole (it comes without its
+    length, so that the end of the connection is its end), `corrupt` changes a byte, `hang` never
+    answers, and with an empty one it fares well.
     """
 
     daemon_threads = True
@@ -144,10 +145,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in headers:
             self.send_header(name, value)
-        if body is not None:
+        if fault == "end":
+            self.send_header("Connection", "close")
+        elif body is not None:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        cut = fault in {"truncate", "stall"}
+        cut = fault in {"truncate", "stall", "end"}
         if fault == "corrupt" and body:
             body = bytes([body[0] ^ 1]) + body[1:]
         if body is not None:
@@ -155,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
         if fault == "stall":
             self.server.released.wait()
-        if cut:
+        if fault in {"truncate", "stall"}:
             self._reset()
 
     def _reset(self) -> None:

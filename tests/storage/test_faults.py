@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from aiohttp import ClientTimeout
 from azure.core.exceptions import HttpResponseError
-from azure.storage.blob._shared import base_client_async
 
 from raytes.errors import Canceled, InputFailed, OutputFailed
 from raytes.models import TesFileType
@@ -94,6 +93,23 @@ def test_a_download_gets_over_a_passing_fault(
     proxy.faults.extend([fault, fault, fault])
     assert storage.fetch(f"{s3.url}/in", FILE, tmp_path / "in", never) is FILE
     assert (tmp_path / "in").read_bytes() == LARGE
+    assert not proxy.faults
+
+
+@pytest.mark.parametrize("status", [502, 503])
+def test_what_passes_is_tried_again_of_each_store(
+    make_storage: Callable[..., Storage],
+    proxied: tuple[FaultyProxy, Bucket],
+    tmp_path: Path,
+    never: threading.Event,
+    status: int,
+) -> None:
+    proxy, bucket = proxied
+    bucket.put("in", b"data")
+    storage = make_storage(**bucket.settings)
+    proxy.faults.extend(["pass", status])
+    storage.fetch(f"{bucket.url}/in", FILE, tmp_path / "in", never)
+    assert (tmp_path / "in").read_bytes() == b"data"
     assert not proxy.faults
 
 
@@ -256,7 +272,7 @@ def test_what_stops_in_the_middle_is_asked_for_again(
     monkeypatch.setattr(s3_module, "_READ_TIMEOUT", 1)
     monkeypatch.setattr(web, "_TIMEOUT", ClientTimeout(total=None, sock_read=1))
     monkeypatch.setattr(gcs, "_TIMEOUT", ClientTimeout(total=None, sock_read=1))
-    monkeypatch.setattr(base_client_async, "READ_TIMEOUT", 1)  # Azure's
+    monkeypatch.setitem(azure._TIMEOUTS, "read_timeout", 1)
     proxy, bucket = proxied
     data = os.urandom(100_000)
     bucket.put("in", data)

@@ -110,7 +110,7 @@ def test_a_refusal_of_both_head_and_get_says_the_status(
     assert server.requests == ["HEAD /lab/in", "GET /lab/in"]
 
 
-@pytest.mark.parametrize("fault", [503, 429, "reset", "truncate"])
+@pytest.mark.parametrize("fault", [503, 429, "reset", "truncate", "end"])
 def test_a_download_gets_over_a_passing_fault(
     storage: Storage,
     url: str,
