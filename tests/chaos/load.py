@@ -119,6 +119,11 @@ class Load:
         for task in tasks:
             self._check(task)
 
+    def check_files(self) -> None:
+        """Once the service has stopped: nothing but outputs is where these are stored."""
+        outputs = {str(number) for number in range(len(self.sent))}
+        assert {path.name for path in self.service.files.rglob("*")} <= outputs
+
     def _check(self, task: TesTask) -> None:
         name = task.name or ""
         kind = self.sent[name].kind

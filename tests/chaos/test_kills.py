@@ -4,6 +4,8 @@ The seed is printed, and RAYTES_CHAOS_SEED repeats a run's load and order of kil
 is a matter of moments). RAYTES_CHAOS_ROUNDS and RAYTES_CHAOS_RATE (tasks a second) make it longer:
 
     RAYTES_CHAOS_ROUNDS=100 RAYTES_CHAOS_RATE=3 python -m pytest tests/chaos -m ""
+
+RAYTES_CHAOS_DATABASE=postgresql keeps the tasks in a PostgreSQL, which is killed too.
 """
 
 import os
@@ -13,6 +15,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -23,13 +26,49 @@ from tests.chaos import victims
 from tests.chaos.load import Load, until_next_end
 from tests.chaos.victims import Kill
 from tests.images import Images
+from tests.postgres import Server
 from tests.service.ray_cluster import IMPATIENT, RayCluster
 from tests.service.running import Service, processes
+from tests.small_disk import mounted
 
 NewService = Callable[..., Service]
 Say = Callable[[str], None]
 
 ENVIRONMENT = {"RAYTES_NETWORK": "none", "RAYTES_MAX_RETRIES": "100", "RAYTES_RETRY_DELAY": "0.1"}
+
+_DISK = "100m"
+
+
+@dataclass
+class Places:
+    """Where a service has what."""
+
+    disk: Path  # a small one, for the state directory and the files that tasks share
+    environment: dict[str, str]
+    database: Server | None
+
+    def kills(self, service: Service) -> dict[str, Kill]:
+        """What may die there."""
+        of_database = victims.of_database(self.database) if self.database else {}
+        return victims.of_disk(self.disk, service) | of_database
+
+    def assert_nothing_is_left(self) -> None:
+        assert list(Path(self.environment["TMPDIR"]).iterdir()) == []
+
+
+@pytest.fixture
+def places(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Places]:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    # What a command writes is not on the small disk: it would fail by its own fault.
+    scratch = str(tmp_path / "scratch")
+    environment = {**ENVIRONMENT, "TMPDIR": str(temporary), "RAYTES_SCRATCH_DIR": scratch}
+    database: Server | None = None
+    if os.environ.get("RAYTES_CHAOS_DATABASE") == "postgresql":
+        database = request.getfixturevalue("postgres")
+        environment["RAYTES_DATABASE"] = database.fresh()
+    with mounted(tmp_path / "disk", _DISK):
+        yield Places(tmp_path / "disk", environment, database)
 
 
 @pytest.fixture
@@ -65,6 +104,7 @@ def run(service: Service, kills: Mapping[str, Kill], say: Say) -> None:
     seconds = time.monotonic() - began
     load.check(tasks)
     assert service.stop() == 0
+    load.check_files()
     assert_nothing_is_left(service)
 
     tried_again = sum(len(task.logs or []) > 1 for task in tasks)
@@ -98,25 +138,27 @@ def ends(tasks: list[TesTask]) -> str:
 
 def assert_nothing_is_left(service: Service) -> None:
     assert service.containers() == []
-    scratch = service.state_dir / "scratch"
+    scratch = service.scratch
     assert {path.suffix for path in scratch.rglob("*") if path.is_file()} <= {".lock"}
     assert [path for path in scratch.glob("*/*") if path.is_dir()] == []
-    assert str(service.state_dir) not in Path("/proc/self/mountinfo").read_text()
+    mounts = Path("/proc/self/mountinfo").read_text()
+    assert not [place for place in (scratch, service.state_dir) if str(place) in mounts]
     assert processes(str(service.state_dir)) == []
     assert processes(str(runtime_path(service.state_dir))) == []
 
 
 @pytest.mark.timeout(3600)
 def test_whatever_is_killed_each_task_ends_once_and_nothing_is_left(
-    new_service: NewService, say: Say
+    new_service: NewService, places: Places, say: Say
 ) -> None:
-    service = new_service(**ENVIRONMENT).start()
-    run(service, victims.of_service(service), say)
+    service = new_service(str(places.disk / "state"), **places.environment).start()
+    run(service, victims.of_service(service) | places.kills(service), say)
+    places.assert_nothing_is_left()
 
 
 @pytest.fixture
-def cluster(podman_images: Images) -> Iterator[RayCluster]:
-    cluster = RayCluster(cpus=1, **IMPATIENT)
+def cluster(podman_images: Images, places: Places) -> Iterator[RayCluster]:
+    cluster = RayCluster(cpus=1, **IMPATIENT, TMPDIR=places.environment["TMPDIR"])
     yield cluster
     cluster.stop()
 
@@ -124,11 +166,14 @@ def cluster(podman_images: Images) -> Iterator[RayCluster]:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_whatever_is_killed_of_a_cluster_each_task_ends_once_and_nothing_is_left(
-    cluster: RayCluster, podman_images: Images, tmp_path: Path, say: Say
+    cluster: RayCluster, podman_images: Images, places: Places, say: Say
 ) -> None:
     cluster.add_node(cpus=2)
-    service = cluster.service(tmp_path, podman_images.busybox, **ENVIRONMENT).start()
+    service = cluster.service(places.disk, podman_images.busybox, **places.environment).start()
+    kills = victims.of_service(service) | places.kills(service)
     try:
-        run(service, victims.of_service(service) | victims.of_cluster(cluster, cpus=2), say)
+        run(service, kills | victims.of_cluster(cluster, service, cpus=2), say)
+        cluster.stop()
+        places.assert_nothing_is_left()
     finally:
         service.stop()

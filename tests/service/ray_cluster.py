@@ -1,7 +1,9 @@
 """A Ray cluster of several nodes on this machine, each a raylet of its own."""
 
 import os
+import re
 import secrets
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -40,6 +42,14 @@ class RayNode:
                 return
         raise AssertionError("`ray start` did not start a node")
 
+    def id(self) -> str:
+        """Ray's name for it, which its raylet is told when it is started."""
+        for pid in self.family():
+            line = Path(f"/proc/{pid}/cmdline").read_text()
+            if found := re.search(r"--node_id=(\w+)", line):
+                return found[1]
+        raise AssertionError("the node has no raylet")
+
     def family(self) -> list[int]:
         """The node's processes, its workers with them, those of Podman not."""
         listed = subprocess.run(
@@ -69,13 +79,33 @@ class RayCluster:
     """A head node, and others that can be added and lost."""
 
     def __init__(self, cpus: int, host: str = "127.0.0.1", **environment: str) -> None:
+        """`cpus` is what the head has; `environment` is for all of its nodes."""
         self._directory = Path("/tmp") / f"raytes-test-{secrets.token_hex(4)}"  # short: sockets
-        [port] = free_ports(1)
+        self._host, self._head_cpus = host, cpus
         self.token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        self.address = f"{host}:{port}"
-        options = ["--port", str(port), "--node-ip-address", host, "--include-dashboard", "false"]
-        options += ["--temp-dir", str(self._directory), "--num-cpus", str(cpus)]
-        self.nodes = [RayNode(["--head", *options], {**self.token, **environment})]
+        self._environment = {**self.token, **environment}
+        self.nodes: list[RayNode] = []
+        self._start()
+
+    def _start(self) -> None:
+        [port] = free_ports(1)
+        self.address = f"{self._host}:{port}"
+        options = ["--head", "--port", str(port), "--node-ip-address", self._host]
+        options += ["--include-dashboard", "false", "--temp-dir", str(self._directory)]
+        options += ["--num-cpus", str(self._head_cpus)]
+        self.nodes.append(RayNode(options, self._environment))
+
+    def cut_power(self, service: Service) -> None:
+        """Kill at once all nodes and all that runs of a service which has joined them, its
+        containers included. Then a head node is started anew, and nothing else."""
+        for pid, _ in service.processes():
+            with suppress(ProcessLookupError):  # one is the parent of another
+                os.kill(pid, signal.SIGKILL)
+        service.stop(signal.SIGKILL)
+        while self.nodes:
+            self.nodes.pop().stop()
+        self._start()
+        service.environment |= self.environment
 
     @property
     def environment(self) -> dict[str, str]:
@@ -109,7 +139,7 @@ class RayCluster:
         options = ["--address", self.address, "--num-cpus", str(cpus)]
         options += ["--labels", labels] if labels else []
         options += ["--node-ip-address", host] if host else []
-        self.nodes.append(RayNode(options, {**self.token, **environment}, within))
+        self.nodes.append(RayNode(options, {**self._environment, **environment}, within))
         return self.nodes[-1]
 
     def stop_others(self) -> None:

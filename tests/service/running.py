@@ -14,9 +14,9 @@ from typing import Any
 import httpx
 
 from raytes.client import Client
+from raytes.config import Settings
 from raytes.models import TesState, TesTask
-from raytes.store.database import recall
-from raytes.store.sqlite import SQLite
+from raytes.store.database import database_of, recall
 from raytes.surroundings import runtime_path
 from raytes.views import View
 
@@ -29,6 +29,7 @@ class Service:
     def __init__(self, state_dir: Path, image: str, **environment: str) -> None:
         self.state_dir = state_dir
         self.files = state_dir / "files"
+        self.scratch = Path(environment.get("RAYTES_SCRATCH_DIR", state_dir / "scratch"))
         self.image = image
         self.environment = environment
         self.url = ""
@@ -70,26 +71,25 @@ class Service:
 
     def containers(self) -> list[str]:
         """The containers of this service that aren't gone."""
-        instance = recall(SQLite(self.state_dir / "raytes.db"))["instance"]
-        return containers(f"raytes.instance={instance}")
+        return containers(f"raytes.instance={self._instance()}")
 
     def processes(self) -> list[tuple[int, str]]:
         """The processes of the service, with their command lines: those of its Ray, its
-        Podman service, HAProxy, and the conmon of its containers."""
+        Podman service, HAProxy, and its containers with their conmon."""
         assert self.process is not None
-        instance = recall(SQLite(self.state_dir / "raytes.db"))["instance"]
-        socket = f"raytes-{hashlib.sha256(instance.encode()).hexdigest()[:12]}/"
+        socket = f"raytes-{hashlib.sha256(self._instance().encode()).hexdigest()[:12]}/"
         # HAProxy leaves its family when it is started anew.
         marks = (socket, f"{runtime_path(self.state_dir)}/h/", *self.containers())
         table = _process_table()
         family = {self.process.pid, *self.cluster()}
+        family |= {pid for pid, (_, line) in table.items() if any(mark in line for mark in marks)}
         while grown := {pid for pid, (parent, _) in table.items() if parent in family} - family:
             family |= grown
-        return [
-            (pid, line)
-            for pid, (_, line) in table.items()
-            if pid in family or any(mark in line for mark in marks)
-        ]
+        return [(pid, line) for pid, (_, line) in table.items() if pid in family]
+
+    def _instance(self) -> str:
+        url = self.environment.get("RAYTES_DATABASE")
+        return recall(database_of(Settings(state_dir=self.state_dir, database=url)))["instance"]
 
     def store(self) -> int | None:
         """The process of the store, if there is one at the moment."""
@@ -120,6 +120,22 @@ class Service:
     def submit(self, *command: str, **fields: Any) -> str:
         """Submit a task of one executor."""
         return self.client.create({"executors": [self.executor(*command)], **fields})
+
+    def submit_waiting(self, then: str = "echo done", **fields: Any) -> str:
+        """Submit a task that waits for `let_go`, and return when it was seen to run."""
+        script = f"echo up; until [ -e /files/go ]; do sleep 0.1; done; {then}"
+        files = {"url": f"file://{self.files}", "path": "/files", "type": "DIRECTORY"}
+        task_id = self.submit("sh", "-c", script, inputs=[files], **fields)
+        self.await_stdout(task_id, "up")
+        return task_id
+
+    def let_go(self) -> None:
+        """Let the tasks that wait end."""
+        (self.files / "go").touch()
+
+    def hold(self) -> None:
+        """Let such tasks wait again."""
+        (self.files / "go").unlink(missing_ok=True)
 
     def run(self, *command: str, **fields: Any) -> TesTask:
         """Run a task of one executor to its end."""

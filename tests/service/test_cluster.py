@@ -32,20 +32,14 @@ def joined(cluster: dict[str, str], new_service: NewService) -> Service:
 
 
 def test_a_task_goes_on_while_the_serving_process_is_killed_and_replaced(joined: Service) -> None:
-    task_id = joined.submit(
-        "sh",
-        "-c",
-        "echo up; until [ -e /files/go ]; do sleep 0.1; done",
-        inputs=[{"url": f"file://{joined.files}", "path": "/files", "type": "DIRECTORY"}],
-    )
-    joined.await_stdout(task_id, "up")
+    task_id = joined.submit_waiting()
     joined.stop(signal.SIGKILL)
     assert joined.client.state(task_id) is TesState.RUNNING
     queued = joined.submit("true")
     joined.start()
     # The new one knows where the Serve that it found listens.
     assert httpx.get(f"{joined.url}/tasks", headers={"Host": "rebound.example"}).status_code == 421
-    (joined.files / "go").touch()
+    joined.let_go()
     task = joined.finish(task_id)
     assert task.state is TesState.COMPLETE
     assert len(task.logs or []) == 1

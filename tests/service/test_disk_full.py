@@ -1,7 +1,6 @@
 """The disk under the state directory runs full while tasks are created, run and end."""
 
 import itertools
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,31 +11,16 @@ import pytest
 
 from raytes.models import TesState
 from tests.service.running import Service
-
-SIZE = "24m"
+from tests.small_disk import full, mounted
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A filesystem of its own with little room."""
-    directory = tmp_path / "disk"
-    directory.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=700", "tmpfs", str(directory)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("only root can mount a filesystem, and not everywhere")
-    yield directory
-    subprocess.run(["umount", "--lazy", str(directory)], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """Take all that is free; the file that has it."""
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-        except OSError:
-            return filler
+    disk = tmp_path / "disk"
+    with mounted(disk, "24m") as mountable:
+        if not mountable:
+            pytest.skip("only root can mount a filesystem, and not everywhere")
+        yield disk
 
 
 def test_nothing_answered_is_lost_and_the_service_recovers_by_itself(
@@ -67,19 +51,18 @@ def test_nothing_answered_is_lost_and_the_service_recovers_by_itself(
     for _ in range(4):
         assert create(0).status_code == 200
     service.await_state(next(iter(answered)), TesState.RUNNING)
-    filler = fill(small_disk)
-    while (refused := create(100_000)).status_code == 200:
-        pass
-    assert refused.status_code == 503
-    assert int(refused.headers["retry-after"]) > 0
-    assert "can't be written: database or disk is full" in refused.json()["detail"]
-    # A store that is started while nothing can be written waits for better times.
-    service.kill_store()
-    for _ in range(2):
-        assert create(100_000).status_code == 503
-    assert answered.keys() == {task.id for task in service.client.list()}
+    with full(small_disk):
+        while (refused := create(100_000)).status_code == 200:
+            pass
+        assert refused.status_code == 503
+        assert int(refused.headers["retry-after"]) > 0
+        assert "can't be written: database or disk is full" in refused.json()["detail"]
+        # A store that is started while nothing can be written waits for better times.
+        service.kill_store()
+        for _ in range(2):
+            assert create(100_000).status_code == 503
+        assert answered.keys() == {task.id for task in service.client.list()}
 
-    filler.unlink()
     deadline = time.monotonic() + 30
     while (again := create(0)).status_code != 200:
         assert again.status_code == 503, again.text

@@ -14,16 +14,6 @@ from tests.service.running import Service
 
 NewService = Callable[..., Service]
 
-WAIT = "echo up; until [ -e /files/go ]; do sleep 0.1; done; echo done"
-
-
-def submit_waiting(service: Service, **fields: Any) -> str:
-    """A task that waits for a file, and was seen to run."""
-    files = {"url": f"file://{service.files}", "path": "/files", "type": "DIRECTORY"}
-    task_id = service.submit("sh", "-c", WAIT, inputs=[files], **fields)
-    service.await_stdout(task_id, "up")
-    return task_id
-
 
 @pytest.fixture
 def node(service: Service) -> Iterator[dict[str, Any]]:
@@ -31,7 +21,7 @@ def node(service: Service) -> Iterator[dict[str, Any]]:
     [node] = service.client.health()["nodes"]
     yield node
     service.client.undrain_node(node["id"])
-    (service.files / "go").unlink(missing_ok=True)
+    service.hold()
 
 
 def start(new_service: NewService, **environment: str) -> Service:
@@ -52,11 +42,11 @@ def begin_to_stop(service: Service) -> None:
 
 def test_running_tasks_are_given_time_to_end_and_no_task_is_begun(new_service: NewService) -> None:
     service = start(new_service, RAYTES_DRAIN_TIMEOUT="100")
-    running = submit_waiting(service)
+    running = service.submit_waiting()
     queued = service.submit("true")
     begin_to_stop(service)
     late = service.submit("true")
-    (service.files / "go").touch()
+    service.let_go()
     assert service.process is not None
     assert service.process.wait(timeout=60) == 0
     assert service.containers() == []
@@ -73,11 +63,11 @@ def test_a_second_signal_ends_the_patience_and_the_task_is_run_again(
     new_service: NewService,
 ) -> None:
     service = start(new_service, RAYTES_DRAIN_TIMEOUT="1000")
-    running = submit_waiting(service)
+    running = service.submit_waiting()
     begin_to_stop(service)
     assert service.stop(signal.SIGINT) == 0
     assert service.containers() == []
-    (service.files / "go").touch()
+    service.let_go()
     service.start()
     task = service.finish(running)
     assert (task.state, len(task.logs or [])) == (TesState.COMPLETE, 2)
@@ -86,13 +76,13 @@ def test_a_second_signal_ends_the_patience_and_the_task_is_run_again(
 def test_a_drained_node_gets_no_task_until_it_may_again(
     service: Service, node: dict[str, Any]
 ) -> None:
-    running = submit_waiting(service)
+    running = service.submit_waiting()
     drained = service.client.drain_node(node["name"], timeout=100)
     assert drained["closed"] == "it is being drained"
     queued = service.submit("true")
     told = service.await_system_log(queued, "it is being drained")
     assert told.state is TesState.QUEUED
-    (service.files / "go").touch()
+    service.let_go()
     assert service.finish(running).state is TesState.COMPLETE
     assert service.client.state(queued) is TesState.QUEUED
     command = [sys.executable, "-m", "raytes", "drain", "--off", node["id"][:8]]
@@ -107,10 +97,10 @@ def test_a_task_that_outlasts_the_patience_on_a_drained_node_is_run_again(
     service: Service, node: dict[str, Any]
 ) -> None:
     # No retries: what is given back must not need one.
-    running = submit_waiting(service, resources={"backend_parameters": {"max_retries": "0"}})
+    running = service.submit_waiting(resources={"backend_parameters": {"max_retries": "0"}})
     service.client.drain_node(node["id"], timeout=0.5)
     service.await_state(running, TesState.QUEUED)
-    (service.files / "go").touch()
+    service.let_go()
     service.client.undrain_node(node["id"])
     task = service.finish(running)
     assert (task.state, len(task.logs or [])) == (TesState.COMPLETE, 2)

@@ -41,7 +41,7 @@ def service(cluster: RayCluster, shared_service: Service) -> Iterator[Service]:
     yield shared_service
     cluster.stop_others()
     await_node(shared_service, 1)
-    (shared_service.files / "go").unlink(missing_ok=True)
+    shared_service.hold()
 
 
 def programs_without_podman(directory: Path) -> Path:
@@ -118,17 +118,6 @@ def test_a_node_without_raytes_gets_no_task(
     await_node(service, 2, "raytes can't be run on this node")
 
 
-WAIT = "echo up; until [ -e /files/go ]; do sleep 0.1; done; echo done"
-
-
-def submit_waiting(service: Service, **resources: object) -> str:
-    """A task that waits for a file, and was seen to run."""
-    files = {"url": f"file://{service.files}", "path": "/files", "type": "DIRECTORY"}
-    task_id = service.submit("sh", "-c", WAIT, inputs=[files], resources=resources)
-    service.await_stdout(task_id, "up")
-    return task_id
-
-
 @pytest.mark.parametrize(
     ("labels", "reason"),
     [
@@ -140,30 +129,36 @@ def test_the_tasks_of_a_killed_node_are_tried_again_elsewhere(
     cluster: RayCluster, service: Service, labels: str, reason: str
 ) -> None:
     node = cluster.add_node(cpus=3, labels=labels)
-    task_id = submit_waiting(service, **LARGE)
+    task_id = service.submit_waiting(resources=LARGE)
     node.signal(signal.SIGKILL)
     cluster.add_node(cpus=3)
-    (service.files / "go").touch()
+    service.let_go()
     task = service.finish(task_id)
     assert task.state is TesState.COMPLETE
     assert reasons(task) == [reason, None]
     assert "missing too many heartbeats" in (task.logs or [])[0].system_logs[-1]
 
 
-def test_a_frozen_node_that_comes_back_after_it_was_given_up_says_nothing_more(
+def test_a_frozen_node_that_comes_back_after_it_was_given_up_says_and_stores_nothing_more(
     cluster: RayCluster, service: Service
 ) -> None:
-    node = cluster.add_node(cpus=3)
-    task_id = submit_waiting(service, **LARGE)
+    node, result = cluster.add_node(cpus=3), service.files / "result"
+    task_id = service.submit_waiting(
+        then="tee /out/it < /proc/sys/kernel/random/uuid",
+        outputs=[{"path": "/out/it", "url": f"file://{result}"}],
+        resources=LARGE,
+    )
     frozen = node.signal(signal.SIGSTOP)
     cluster.add_node(cpus=3)
     service.await_system_log(task_id, "was lost")
-    (service.files / "go").touch()
+    service.let_go()
     task = service.finish(task_id)
+    assert task.state is TesState.COMPLETE
     assert reasons(task) == ["node_lost", None]
     for pid in frozen:
         with suppress(ProcessLookupError):  # its parent was quicker to end it
             os.kill(pid, signal.SIGCONT)
     node.process.wait(timeout=60)
     assert service.finish(task_id) == task
-    assert task.state is TesState.COMPLETE
+    assert (task.logs or [])[-1].logs[0].stdout == f"up\n{result.read_text()}"
+    assert sorted(path.name for path in service.files.iterdir()) == ["go", "result"]
