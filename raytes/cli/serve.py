@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from raytes.cli.app import app
+from raytes.cli.app import app, fail
+from raytes.cli.exits import Exit
 from raytes.cli.settings import Config, Database, StateDir, load_or_fail
 
 
@@ -53,6 +54,11 @@ def serve(
         local_root=local_root or None,
         name=name,
     )
+
+    from raytes.storage.known_options import mistakes
+
+    if wrong := mistakes(settings.storage):
+        fail("\nraytes: ".join(wrong), Exit.USAGE)
 
     from raytes.serve import main
 

@@ -30,12 +30,37 @@ from raytes.storage.faults import Fault, Missing, Replaced
 from raytes.storage.objects import Object, Outgoing, Staged, UnstagedWrites, check_size
 from raytes.storage.progress import Transfer
 from raytes.storage.retry import retrying
+from raytes.storage.signature import OF_FSSPEC, keywords
 
 _TIMEOUTS = {"connection_timeout": 20, "read_timeout": 60}  # seconds without a byte
 _RANGES_AT_ONCE = 8
 _BLOCKS_AT_ONCE = 4  # of each file that is uploaded
 _FOLDER = {"hdi_isfolder": "true"}
 """The metadata that make an empty blob stand for a directory, by Azure's own convention."""
+
+
+_OF_IDENTITY = frozenset(
+    {
+        "authority",
+        "managed_identity_client_id",
+        "process_timeout",
+        "workload_identity_client_id",
+        "workload_identity_tenant_id",
+        *(
+            f"exclude_{credential}_credential"
+            for credential in (
+                "cli", "developer_cli", "environment", "managed_identity", "powershell",
+                "shared_token_cache", "visual_studio_code", "workload_identity",
+            )
+        ),
+    }
+)  # fmt: skip
+"""What adlfs hands on to Azure's DefaultAzureCredential, whose signature doesn't tell."""
+
+
+def known_options() -> frozenset[str]:
+    """Those of adlfs."""
+    return keywords(AzureBlobFileSystem.__init__) | OF_FSSPEC | _OF_IDENTITY
 
 
 class AzureStore(UnstagedWrites):
@@ -45,9 +70,8 @@ class AzureStore(UnstagedWrites):
         """`account_host` is the one that a URL names (`ACCOUNT.dfs.core.windows.net`), or empty."""
         if account_host:
             options = {"account_name": account_host.partition(".")[0]} | options
-        filesystem = AzureBlobFileSystem(
-            **options, use_listings_cache=False, skip_instance_cache=True
-        )
+        ours = {"use_listings_cache": False, "skip_instance_cache": True}
+        filesystem = AzureBlobFileSystem(**(options | ours))
         # adlfs' own timeouts are for its own transfers.
         timeouts = {name: options[name] for name in (*_TIMEOUTS, "timeout") if name in options}
         # Retries are made in one place, `retrying`.

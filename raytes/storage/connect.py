@@ -56,3 +56,37 @@ def connect(
 
             return SftpStore(options, location.authority)
     raise AssertionError(f"no code for {location.scheme}, though the policy let it pass")
+
+
+def known_options(scheme: str) -> frozenset[str]:
+    """The options that the stores of an installed scheme take."""
+    match scheme:
+        case "s3":
+            from raytes.storage import s3
+
+            return s3.known_options()
+        case "gs":
+            from raytes.storage import gcs
+
+            return gcs.known_options()
+        case "abfs" | "az":
+            from raytes.storage import azure
+
+            return azure.known_options()
+        case "http" | "https":
+            from raytes.storage import web
+
+            return web.KNOWN_OPTIONS
+        case "drs":
+            from raytes.storage import web
+
+            return web.KNOWN_OPTIONS | {"endpoint_url"}
+        case "ftp":
+            from raytes.storage import ftp
+
+            return ftp.KNOWN_OPTIONS
+        case "sftp":
+            from raytes.storage import sftp
+
+            return sftp.known_options()
+    return frozenset()

@@ -25,6 +25,7 @@ from raytes.storage.hosts import refusal_of_address
 from raytes.storage.objects import Object, Outgoing, Staged, check_size
 from raytes.storage.progress import Transfer
 from raytes.storage.retry import retrying
+from raytes.storage.signature import OF_FSSPEC
 
 _CONNECTIONS = 4
 """To one server at once; many allow each client no more than a handful."""
@@ -33,6 +34,11 @@ _TIMEOUT = 60  # seconds without a byte
 _PIECE = 2**18  # bytes
 _NOT_KNOWN = ("500", "501", "502", "504")  # the server has no such command
 _UNKNOWN_SIZE = -1
+
+KNOWN_OPTIONS = OF_FSSPEC | {
+    "username", "password", "acct", "timeout", "encoding", "tls", "block_size", "tempdir",
+}  # fmt: skip
+"""Those of fsspec's FTPFileSystem; the last two make no difference here."""
 
 T = TypeVar("T")
 

@@ -27,11 +27,13 @@ from google.auth.exceptions import DefaultCredentialsError, TransportError
 from requests.exceptions import RequestException
 
 from raytes.storage import checksums, faults, ranges
+from raytes.storage.aiohttp_options import as_objects
 from raytes.storage.conditional import write_over_seen
 from raytes.storage.faults import Fault, Missing, Replaced
 from raytes.storage.objects import Object, Outgoing, UnstagedWrites
 from raytes.storage.progress import Transfer
 from raytes.storage.retry import retrying
+from raytes.storage.signature import OF_FSSPEC, keywords
 
 _PART = 16 * 2**20
 """Bytes of one part of a large object that is stored."""
@@ -51,16 +53,18 @@ class GcsObject(Object):
     crc32c: str | None = None  # in base64
 
 
+def known_options() -> frozenset[str]:
+    """Those of gcsfs."""
+    return keywords(GCSFileSystem.__init__) | OF_FSSPEC
+
+
 class GcsStore(UnstagedWrites):
     """Buckets of Google Cloud Storage, or of a server with its JSON API."""
 
     def __init__(self, options: dict[str, Any]) -> None:
-        session = {"timeout": _TIMEOUT} | options.get("session_kwargs", {})
-        self._filesystem = GCSFileSystem(
-            **(options | {"session_kwargs": session}),
-            use_listings_cache=False,
-            skip_instance_cache=True,
-        )
+        session = {"timeout": _TIMEOUT} | as_objects(options.get("session_kwargs", {}))
+        ours = {"session_kwargs": session, "use_listings_cache": False, "skip_instance_cache": True}
+        self._filesystem = GCSFileSystem(**(options | ours))
         self._uploads = asyncio.Semaphore(_UPLOADS_AT_ONCE)
 
     async def find(self, path: str) -> Object | None:

@@ -14,7 +14,7 @@ from typing import Any
 from raytes.storage import urls
 
 _SECRET = re.compile(
-    r"secret|password|passwd|token|credential|key|sas|auth|connection_string", re.IGNORECASE
+    r"secret|password|passwd|token|credential|key|sas|auth|cookie|connection_string", re.IGNORECASE
 )
 
 _SHORTEST = 6
@@ -74,6 +74,8 @@ def _value(name: str, value: Any) -> Any:
             return Path(path).read_text().strip()
         case dict():
             return _resolved(value)
+        case list():
+            return [_value(name, one) for one in value]
         case _:
             return value
 
@@ -82,5 +84,7 @@ def _secrets(options: Mapping[str, Any]) -> Iterator[str]:
     for name, value in options.items():
         if isinstance(value, Mapping):
             yield from _secrets(value)
+        elif isinstance(value, list):
+            yield from (text for one in value for text in _secrets({name: one}))
         elif isinstance(value, str) and len(value) >= _SHORTEST and _SECRET.search(name):
             yield value

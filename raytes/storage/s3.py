@@ -36,6 +36,7 @@ from raytes.storage.objects import Object, Outgoing, Staged, Unsent
 from raytes.storage.parallel import in_parallel
 from raytes.storage.progress import Transfer
 from raytes.storage.retry import retrying
+from raytes.storage.signature import OF_FSSPEC, keywords
 from raytes.storage.urls import shown
 
 _PART = 8 * 2**20
@@ -54,6 +55,11 @@ _READ_TIMEOUT = 60
 """Seconds without a byte after which a connection is given up."""
 
 
+def known_options() -> frozenset[str]:
+    """s3fs' own, and `profile`, which it gives to its session."""
+    return keywords(S3FileSystem.__init__) | OF_FSSPEC | {"profile"}
+
+
 class S3Store:
     """The buckets of one S3 endpoint."""
 
@@ -64,11 +70,8 @@ class S3Store:
             # Retries are made in one place, `retrying`.
             "retries": {"total_max_attempts": 1},
         } | options.get("config_kwargs", {})
-        self._filesystem = S3FileSystem(
-            **(options | {"config_kwargs": config}),
-            use_listings_cache=False,
-            skip_instance_cache=True,
-        )
+        ours = {"config_kwargs": config, "use_listings_cache": False, "skip_instance_cache": True}
+        self._filesystem = S3FileSystem(**(options | ours))
         self._filesystem.retries = 1
         self._bodies = asyncio.Semaphore(_BODIES_AT_ONCE)
 

@@ -19,12 +19,14 @@ from yarl import URL
 
 from raytes.errors import ForbiddenURL
 from raytes.storage import ranges, urls
+from raytes.storage.aiohttp_options import as_objects
 from raytes.storage.faults import Fault, Forbidden, Missing, fault_of, of_status
 from raytes.storage.hosts import refusal_of_address
 from raytes.storage.objects import Object, Outgoing, UnstagedWrites, check_size
 from raytes.storage.policy import Policy
 from raytes.storage.progress import Transfer
 from raytes.storage.retry import retrying
+from raytes.storage.signature import OF_FSSPEC
 
 _UNKNOWN = -1
 """The size of an object whose server doesn't tell it."""
@@ -35,6 +37,23 @@ _PIECE = ranges.PIECE
 _LARGEST_DOCUMENT = 64 * 2**20  # bytes
 _NONE: Mapping[str, str] = {}
 _AS_IT_IS = {"Accept-Encoding": "identity"}  # the bytes of the file, not a compression of them
+
+_OF_A_REQUEST = frozenset(
+    {
+        "auth", "cookies", "expect100", "headers", "max_field_size", "max_line_size", "params",
+        "proxy", "proxy_headers", "read_bufsize", "server_hostname",
+        "skip_auto_headers", "ssl", "timeout",
+    }
+)  # fmt: skip
+"""What aiohttp takes with a request, of what doesn't change how its answer has to be read."""
+
+_OF_NO_USE = OF_FSSPEC | {
+    "block_size", "cache_options", "cache_type", "encoded", "same_scheme", "simple_links",
+    "size_policy",
+}  # fmt: skip
+"""What fsspec's HTTPFileSystem takes, and makes no difference to transfers of our own."""
+
+KNOWN_OPTIONS = _OF_A_REQUEST | _OF_NO_USE | {"client_kwargs"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +68,12 @@ class WebStore(UnstagedWrites):
 
     def __init__(self, options: dict[str, Any], section: str | None, policy: Policy) -> None:
         """`options` are for the URLs below `section`: `client_kwargs` for aiohttp's session,
-        everything else (`headers`, `auth` …) for each request, as in fsspec's HTTPFileSystem.
+        others (`headers`, `auth` …) for each request, as in fsspec's HTTPFileSystem.
         """
-        self._client = options.pop("client_kwargs", {})
-        self._request = options
+        self._client = as_objects(options.get("client_kwargs", {}))
+        self._request = as_objects(
+            {name: value for name, value in options.items() if name in _OF_A_REQUEST}
+        )
         self._section = section
         self._policy = policy
         self._sessions: dict[tuple[bool, bool], aiohttp.ClientSession] = {}
@@ -198,12 +219,12 @@ class WebStore(UnstagedWrites):
                 socket_factory=_guarded_socket if guarded else None,
             )
             settings: dict[str, Any] = {"timeout": _TIMEOUT} | (self._client if own else {})
-            session = aiohttp.ClientSession(
-                connector=connector,
-                auto_decompress=False,
-                cookie_jar=aiohttp.DummyCookieJar(),  # tasks share the session, not a login
-                **settings,
-            )
+            ours = {
+                "connector": connector,
+                "auto_decompress": False,
+                "cookie_jar": aiohttp.DummyCookieJar(),  # tasks share the session, not a login
+            }
+            session = aiohttp.ClientSession(**(settings | ours))
             weakref.finalize(self, HTTPFileSystem.close_session, get_loop(), session)
             self._sessions[own, guarded] = session
         return session

@@ -74,6 +74,20 @@ def test_each_setting_that_is_wrong_has_a_sentence_of_its_own(
     assert not served
 
 
+def test_an_option_that_a_store_does_not_know_is_said_without_its_value(
+    served: list[Settings], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "raytes.toml"
+    config.write_text('[storage."s3://lab"]\nsecrt = "the-secret"\n[storage.lab]\n')
+
+    assert serve(f"--config={config}") == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("raytes: the section [storage.\"s3://lab\"] has an option 'secrt' ")
+    assert "the-secret" not in first
+    assert second.startswith('raytes: the section [storage."lab"] is called after no URL')
+    assert not served
+
+
 @pytest.mark.parametrize("content", [None, "port = "])
 def test_a_configuration_that_can_not_be_read_is_a_mistake_in_usage(
     served: list[Settings],

@@ -61,6 +61,17 @@ def test_a_key_is_taken_literally_both_ways(
     assert (tmp_path / "in").read_bytes() == b"the bytes"
 
 
+def test_what_fsspec_s_filesystems_all_take_may_be_set(
+    make_storage: Callable[..., Storage], bucket: Bucket, tmp_path: Path, never: threading.Event
+) -> None:
+    ((prefix, options),) = bucket.settings["storage"].items()
+    options = options | {"use_listings_cache": True, "skip_instance_cache": False}
+    bucket.put("in", b"x")
+    storage = make_storage(**(bucket.settings | {"storage": {prefix: options}}))
+    storage.fetch(f"{bucket.url}/in", FILE, tmp_path / "in", never)
+    assert (tmp_path / "in").read_bytes() == b"x"
+
+
 def test_an_empty_file_stays_an_empty_file(
     storage: Storage, bucket: Bucket, tmp_path: Path, never: threading.Event
 ) -> None:

@@ -292,6 +292,32 @@ def test_the_credentials_of_a_section_stay_below_it(
     assert tokens == ["the-token", None, "the-token", None]
 
 
+def test_the_options_of_a_section_are_aiohttp_s_as_a_file_can_hold_them(
+    make_storage: Callable[..., Storage],
+    server: FaultyProxy,
+    tmp_path: Path,
+    never: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server.files["/lab/in"] = b"x"
+    monkeypatch.setenv("LAB_PASSWORD", "the-password")
+    options = {
+        "auth": ["lab", {"env": "LAB_PASSWORD"}],
+        "timeout": {"sock_read": 50},
+        "cookies": {"flavour": "vanilla"},
+        "client_kwargs": {"timeout": 60, "auto_decompress": True, "cookie_jar": None},
+        # fsspec's own, which make no difference here.
+        "block_size": 5, "encoded": True, "simple_links": True, "use_listings_cache": True,
+    }  # fmt: skip
+    storage = make_storage(schemes=["http"], storage={server.url: options})
+    storage.fetch(f"{server.url}/lab/in", FILE, tmp_path / "in", never)
+    told = [(headers["Authorization"], headers["Cookie"]) for headers in server.headers]
+    assert set(told) == {("Basic bGFiOnRoZS1wYXNzd29yZA==", "flavour=vanilla")}
+    with pytest.raises(InputFailed, match="404") as failed:
+        storage.fetch(f"{server.url}/the-password", FILE, tmp_path / "none", never)
+    assert "the-password" not in str(failed.value)
+
+
 def test_a_query_is_sent_and_not_shown(
     storage: Storage, url: str, server: FaultyProxy, tmp_path: Path, never: threading.Event
 ) -> None:

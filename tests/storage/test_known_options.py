@@ -1,0 +1,66 @@
+"""What a section of the settings may say."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from raytes.storage.known_options import mistakes
+from raytes.storage.schemes import SCHEMES, Scheme
+
+HOW_TO = Path(__file__).parents[2] / "docs/how-to/storage.md"
+
+
+@pytest.mark.parametrize(
+    ("section", "wrong", "right"),
+    [
+        ("s3://bucket", "endpont_url", "endpoint_url"),
+        ("S3://", "profil", "profile"),
+        ("gs://bucket", "tokn", "token"),
+        ("abfs://data", "acount_name", "account_name"),
+        ("az://data", "exclude_cli_credentials", "exclude_cli_credential"),
+        ("https://host", "header", "headers"),
+        ("drs://host", "endpoint", "endpoint_url"),
+        ("ftp://host", "user_name", "username"),
+        ("sftp://host", "client_key", "client_keys"),
+    ],
+)
+def test_a_mistyped_option_is_named_with_what_was_meant_and_without_its_value(
+    section: str, wrong: str, right: str
+) -> None:
+    (sentence,) = mistakes({section: {wrong: "s3cr3t-!"}, "s3://other": {"anon": True}})
+    assert f'[storage."{section}"] has an option {wrong!r}' in sentence
+    assert f"did you mean {right!r}?" in sentence
+    assert "s3cr3t-!" not in sentence
+    assert mistakes({section: {right: "s3cr3t-!"}}) == []
+
+
+@pytest.mark.parametrize("section", ["lab-bucket", "gopher://host", "s3:/bucket", "file.lab"])
+def test_a_section_that_no_url_can_lie_under_is_a_mistake(section: str) -> None:
+    (sentence,) = mistakes({section: {}})
+    assert f'[storage."{section}"] is called after no URL' in sentence
+
+
+def test_files_have_no_options() -> None:
+    (sentence,) = mistakes({"file:///data": {"rw": True}})
+    assert "local_root" in sentence
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs", "abfs", "https", "drs", "ftp"])
+def test_what_every_filesystem_of_fsspec_takes_is_no_mistake(scheme: str) -> None:
+    options = {"use_listings_cache": True, "skip_instance_cache": False, "max_paths": 10}
+    assert mistakes({f"{scheme}://place": options}) == []
+
+
+def test_of_what_is_not_installed_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SCHEMES, "sftp", Scheme("no_such_module", "no-such-package"))
+    assert mistakes({"sftp://host": {"anything": 1}}) == []
+
+
+def test_the_how_to_makes_no_mistakes() -> None:
+    text = "\n".join(re.findall(r"^```toml\n(.*?)^```", HOW_TO.read_text(), re.M | re.S))
+    sections = re.split(r"^(?=\[storage)", text, flags=re.M)[1:]
+    assert len(sections) > 10
+    for section in sections:
+        assert mistakes(tomllib.loads(section)["storage"]) == []
