@@ -1,7 +1,8 @@
 """Paths of a container, found on the node without ever leaving what is mounted.
 
-Links are interpreted as the container sees them. Nothing may change meanwhile: the
-containers that could are gone when this is used.
+Links are interpreted as the container sees them. The task's own containers are gone when this is
+used. Those of others may change what they have mounted too: what is found here is therefore
+opened as `held` does it.
 """
 
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from raytes.runner.mounts import Bind, is_below
+from raytes.storage.below import held
 
 _MAX_LINKS: Final = 40  # as Linux has it
 
@@ -63,9 +65,16 @@ class Namespace:
         return host
 
     def names(self, path: str) -> list[str]:
-        """The names in the directory at a container path, sorted; what is mounted in it too."""
-        host = self.resolve(path)
-        names = set(os.listdir(host)) if host and host.is_dir() else set()
+        """The names in the directory at a container path, sorted; what is mounted in it too.
+
+        Raises:
+            Outside: as `resolve`.
+            OSError: it can't be read; ThroughLink: it isn't where it was mounted from any more.
+        """
+        names: set[str] = set()
+        if host := self.resolve(path):
+            with held(host) as found:
+                names |= set(os.listdir(found)) if found.is_dir() else set()
         prefix = path.rstrip("/") + "/"
         for destination in self._sources:
             if destination.startswith(prefix):

@@ -18,6 +18,7 @@ from raytes.runner.cgroup import Cgroup, Usage
 from raytes.runner.control import Control
 from raytes.runner.lean_conmon import is_lean
 from raytes.runner.metadata_service import keep_away
+from raytes.runner.mounted import check_mounts, check_sources
 from raytes.runner.mounts import Bind
 from raytes.runner.podman import Attachment, ContainerState, Engine, has_ended
 from raytes.runner.report import Report
@@ -95,8 +96,11 @@ class Execution:
         self._control = control
         self._stdout = Output(Tail(sandbox.log_tail_bytes), streams.stdout)
         self._stderr = Output(Tail(sandbox.log_tail_bytes), streams.stderr)
+        mounts = [*binds, *_submounts(binds)]
+        self._exposed = [bind for bind in mounts if bind.exposed]
+        check_sources(self._exposed)
         self.container, warnings = engine.create(
-            specification(executor, sandbox, binds, with_stdin=streams.stdin is not None)
+            specification(executor, sandbox, mounts, with_stdin=streams.stdin is not None)
         )
         self.layer: Path | None = None
         """On the node: what the container has written into its own filesystem, once it can."""
@@ -112,6 +116,7 @@ class Execution:
             Canceled: the container was told to end, and has been killed.
             ContainerRefused: Podman can't run it (not: a program that is missing).
             PodmanUnavailable: the node's Podman went away.
+            InputFailed: another task has turned an input into something else.
             SystemFault: a file for stdout or stderr can't be written, or that for stdin be read.
         """
         with self._control.killing(self._kill):
@@ -120,6 +125,7 @@ class Execution:
             except ContainerRefused as refusal:
                 return self._never_began(refusal)
             initialized = self._engine.inspect(self.container)
+            check_mounts(self._exposed, initialized.pid)
             self.layer = initialized.layer
             self.is_cleaned_up = not is_lean(initialized.conmon_pid)
             if wrong := keep_away(initialized.pid, initialized.network):
@@ -271,7 +277,7 @@ def specification(
         "command": executor.command,
         "env": executor.env or {},
         "labels": dict(sandbox.labels),
-        "mounts": [_mount(bind) for bind in (*binds, *_submounts(binds))],
+        "mounts": [_mount(bind) for bind in binds],
         "stdin": with_stdin,
         "terminal": False,
         "no_new_privileges": True,
@@ -338,7 +344,7 @@ def _submounts(binds: Sequence[Bind]) -> Iterator[Bind]:
             inside = point.relative_to(bind.source)
             destination = posixpath.join(bind.destination, *inside.parts)
             if destination not in taken:
-                yield Bind(point, destination, writable=False)
+                yield Bind(point, destination, writable=False, exposed=bind.exposed)
 
 
 def _mount(bind: Bind) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def make_directories(plan: MountPlan) -> None:
     for directory in plan.directories:
         with (
             _placing(plan.shown(directory)),
-            parent_of(plan, directory) as parent,
+            parent_of(directory) as parent,
             entered(parent, Path(directory.name)) as place,
         ):
             place.chmod(_WORLD_WRITABLE)
@@ -120,7 +120,7 @@ def stage_in(
         place = plan.staged[i]
         with (
             _placing(f"the input {inputs[i].path}"),
-            parent_of(plan, place) as parent,
+            parent_of(place) as parent,
         ):
             staged.types[i] = _stage(
                 inputs[i],
@@ -221,12 +221,12 @@ def _original(path: Path, settings: Settings) -> Original:
         raise InputFailed(f"the input {path} doesn't exist on node {os.uname().nodename}")
     if not (path.is_file() or path.is_dir()):
         raise InputFailed(f"the input {path} is neither a file nor a directory")
-    writable = any(
+    exposed = any(
         root.rw and path.is_relative_to(root.path.resolve()) for root in settings.local_root
     )
-    if writable and path.is_dir() and not is_unicode(str(path)):
+    if exposed and path.is_dir() and not is_unicode(str(path)):
         raise InputFailed(
             f"the input {path} lies in a writable root and can't be mounted, because its path is "
             "not UTF-8; rename it"
         )
-    return Original(path, directory=path.is_dir(), writable=writable)
+    return Original(path, directory=path.is_dir(), exposed=exposed)

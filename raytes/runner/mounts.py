@@ -34,7 +34,7 @@ class Original:
 
     path: Path  # without links
     directory: bool
-    writable: bool = False  # below a local root declared `rw`
+    exposed: bool = False  # below a local root declared `rw`: tasks may write there
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,8 @@ class Bind:
     source: Path
     destination: str
     writable: bool
+    exposed: bool = False
+    """Whether tasks may write to where the source lies, and put something else in its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,7 @@ class _Planner:
         self._live = {
             self._inputs[i]: one.path
             for i, one in self._originals.items()
-            if one.writable and one.directory
+            if one.exposed and one.directory
         }
         self._owning = self._volumes | self._directories
         self._owning |= self._inputs_with_something_inside()
@@ -153,7 +155,10 @@ class _Planner:
 
     def plan(self) -> MountPlan:
         self._refuse_conflicts()
-        binds = [Bind(source, path, writable=True) for path, source in self._roots.items()]
+        binds = [
+            Bind(source, path, writable=True, exposed=path in self._live)
+            for path, source in self._roots.items()
+        ]
         staged: dict[int, Path] = {}
         for i, path in self._inputs.items():
             if path in self._live:
@@ -163,10 +168,10 @@ class _Planner:
                 continue
             original = self._originals.get(i)
             if original and is_unicode(str(original.path)):
-                source = original.path
+                binds.append(Bind(original.path, path, writable=False, exposed=original.exposed))
             else:
-                source = staged[i] = self._scratch / "inputs" / str(i)
-            binds.append(Bind(source, path, writable=False))
+                staged[i] = self._scratch / "inputs" / str(i)
+                binds.append(Bind(staged[i], path, writable=False))
         below_no_bind = [path for path in self._streams if not self._below_a_root(path)]
         return MountPlan(
             binds=tuple(sorted(binds, key=lambda bind: bind.destination.count("/"))),

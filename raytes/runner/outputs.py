@@ -13,6 +13,8 @@ from raytes.runner.beneath import Namespace, Outside
 from raytes.runner.mounts import normal
 from raytes.runner.wildcards import has_wildcards, literal, matches
 from raytes.storage import Entry
+from raytes.storage.below import ThroughLink
+from raytes.storage.local import words
 
 _MAX_DEPTH: Final = 300
 """Directories in one another, of an output. Each is looked up from the root, link by link, so
@@ -59,6 +61,8 @@ def find_output(
     """
     try:
         return _find(output, _Walk(namespace, warn, check), namespace)
+    except ThroughLink as error:
+        why = f"{words(error)}, and a task has put that there"
     except _TooOften:
         why = (
             f"links lead to the same directories again and again (to more than {_MAX_AGAIN:,} "

@@ -1,25 +1,24 @@
 """Places of a mount plan, come to without following a link that somebody has left there.
 
-Even while no container of the task runs: a local root that is writable is others' too.
+Even while no container of the task runs: a local root that is writable is others' too, and
+so is the whole way to what an earlier executor had mounted from there.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from raytes.runner.mounts import MountPlan
 from raytes.storage.below import entered
 
 
 @contextmanager
-def parent_of(plan: MountPlan, place: Path) -> Iterator[Path]:
-    """The directory that a place of the plan is in, as `entered` gives it.
+def parent_of(place: Path) -> Iterator[Path]:
+    """The directory that a place of a plan is in, as `entered` gives it.
 
     Raises:
-        ThroughLink: there is a link on the way from the root of its mount.
+        ThroughLink: there is a link on the way.
         OSError: it can't be made.
     """
-    root = plan.bind_of(place).source.parent
-    root.mkdir(parents=True, exist_ok=True)
+    root = Path(place.anchor)
     with entered(root, place.parent.relative_to(root)) as parent:
         yield parent

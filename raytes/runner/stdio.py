@@ -15,12 +15,12 @@ from raytes.models import TesExecutor
 from raytes.runner.beneath import Namespace, Outside
 from raytes.runner.mounts import Bind, MountPlan, normal
 from raytes.runner.placing import parent_of
-from raytes.storage.below import entered
+from raytes.storage.below import entered, opened
 from raytes.storage.local import words
 
 _BUFFER: Final = 256 * 2**10  # bytes
-# There is a FIFO or a directory, or its path can't be one: the task is at fault, not the node.
-_NO_FILE: Final = {errno.ENXIO, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}
+# There is a FIFO, a directory or a link, or its path can't be one: the task is at fault.
+_NO_FILE: Final = {errno.ENXIO, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
 _FILE_MODE: Final = 0o666  # a later executor's image may run as any user
 _DIRECTORY_MODE: Final = 0o777
 
@@ -89,7 +89,7 @@ def _stdin(path: str | None, visible: Sequence[Bind], stack: ExitStack) -> Binar
         return None
     try:
         found = Namespace(visible).resolve(normal(path))
-        file = _opened_file(found) if found else None
+        file = opened(found) if found and found.is_file() else None
     except Outside:
         file = None
     except OSError as error:
@@ -100,16 +100,6 @@ def _stdin(path: str | None, visible: Sequence[Bind], stack: ExitStack) -> Binar
             "or an output, stdout or stderr of an earlier executor"
         )
     return stack.enter_context(file)
-
-
-def _opened_file(path: Path) -> BinaryIO | None:
-    """A file that is there, open to be read; None: it is no file."""
-    # Not for ever, if it is a FIFO.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return os.fdopen(descriptor, "rb", buffering=0)
-    os.close(descriptor)
-    return None
 
 
 def _open(path: str | None, plan: MountPlan, stack: ExitStack) -> BinaryIO | None:
@@ -135,7 +125,7 @@ def _parent_of(path: str, plan: MountPlan) -> Iterator[tuple[Path, str]]:
         yield file.parent, file.name
     else:
         file = _target(path, plan)
-        with parent_of(plan, file) as parent:
+        with parent_of(file) as parent:
             yield parent, file.name
 
 
@@ -156,6 +146,6 @@ def _make_directory(path: str, namespace: Namespace, plan: MountPlan) -> Path:
     if found is None:
         above = _make_directory(posixpath.dirname(path), namespace, plan)
         found = above / posixpath.basename(path)
-        with parent_of(plan, found) as parent, entered(parent, Path(found.name)) as directory:
+        with parent_of(found) as parent, entered(parent, Path(found.name)) as directory:
             directory.chmod(_DIRECTORY_MODE)
     return found

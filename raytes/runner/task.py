@@ -457,7 +457,8 @@ def _scratch(assignment: Assignment, node: Node, report: Report) -> Iterator[Pat
     What can't be removed (as where a server still has a file of it open) changes nothing about
     how the attempt ended: a sweep finds it.
     """
-    parent = instance_directory(node.settings, node.instance)
+    # Without links, as everything in it is looked up.
+    parent = instance_directory(node.settings, node.instance).resolve()
     with owned_directory(parent, f"{assignment.task_id}-{assignment.attempt}") as directory:
         try:
             yield directory

@@ -25,6 +25,7 @@ from azure.core.exceptions import (
 from azure.storage.blob import ContentSettings
 
 from raytes.storage import checksums, conditional, faults
+from raytes.storage.below import opened
 from raytes.storage.conditional import write_over_seen
 from raytes.storage.faults import Fault, Missing, Replaced
 from raytes.storage.objects import Object, Outgoing, Staged, UnstagedWrites, check_size
@@ -162,7 +163,7 @@ class AzureStore(UnstagedWrites):
 
         async def attempt() -> None:
             file.transfer.restart()
-            with file.source.open("rb") as data:
+            with opened(file.source) as data:
                 await self._service.get_blob_client(container, key).upload_blob(
                     data,
                     max_concurrency=_BLOCKS_AT_ONCE,

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from raytes.storage import faults
 from raytes.storage.aside import Aside, check_in_place
+from raytes.storage.below import opened
 from raytes.storage.faults import Fault, Forbidden, Missing
 from raytes.storage.hosts import refusal_of_address
 from raytes.storage.objects import Object, Outgoing, Staged, check_size
@@ -220,7 +221,7 @@ class _Session:
         """Has the bytes of `source` at `path`, or nothing of them; says what is there now."""
         transfer.restart()
         try:
-            with source.open("rb") as file, self._transferring(f"STOR {path}") as data:
+            with opened(source) as file, self._transferring(f"STOR {path}") as data:
                 while piece := file.read(_PIECE):
                     data.sendall(piece)
                     transfer.moved(len(piece))

@@ -28,6 +28,7 @@ from requests.exceptions import RequestException
 
 from raytes.storage import checksums, faults, ranges
 from raytes.storage.aiohttp_options import as_objects
+from raytes.storage.below import opened
 from raytes.storage.conditional import write_over_seen
 from raytes.storage.faults import Fault, Missing, Replaced
 from raytes.storage.objects import Object, Outgoing, UnstagedWrites
@@ -168,7 +169,8 @@ class GcsStore(UnstagedWrites):
             f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n"
             f"{json.dumps({'name': key})}\r\n--{boundary}\r\nContent-Type: {kind}\r\n\r\n"
         ).encode()
-        body += file.source.read_bytes() + f"\r\n--{boundary}--".encode()
+        with opened(file.source) as data:
+            body += data.read() + f"\r\n--{boundary}--".encode()
         headers = {"Content-Type": f'multipart/related; boundary="{boundary}"'}
         await self._filesystem._call(
             "POST",
@@ -193,7 +195,7 @@ class GcsStore(UnstagedWrites):
         )
         session = str(answer["Location"])
         try:
-            with file.source.open("rb") as data:
+            with opened(file.source) as data:
                 while piece := data.read(_PART):
                     start = data.tell() - len(piece)
                     await upload_chunk(self._filesystem, session, piece, start, size, kind)

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 import stat
 import threading
@@ -10,7 +11,7 @@ from pathlib import Path
 from raytes.errors import Canceled, InputFailed
 from raytes.models import TesFileType
 from raytes.storage import errnos
-from raytes.storage.below import entered
+from raytes.storage.below import entered, held
 from raytes.storage.progress import Progress
 
 _CHUNK = 4 * 2**20
@@ -18,14 +19,18 @@ _CHUNK = 4 * 2**20
 
 _FICLONE = 0x40049409  # linux/fs.h: share the blocks of another file (btrfs, XFS, …)
 
+_HELD = re.compile("^/proc/self/fd/[0-9]+/?")
+"""What the name of a file begins with of which a directory is held open."""
+
 
 def copy_in(
     source: Path, destination: Path, stop: threading.Event, progress: Progress | None = None
 ) -> TesFileType:
     """Copies a file or a tree to `destination`, sharing blocks where the filesystem can.
 
-    Links inside a tree are copied as links, as they would appear under a mount; sockets,
-    FIFOs and devices are left out. Links that are at `destination` aren't followed.
+    `source` is without links; one that is on the way to it by now isn't followed. Links inside a
+    tree are copied as links, as they would appear under a mount; sockets, FIFOs and devices are
+    left out. Links that are at `destination` aren't followed.
 
     Raises:
         InputFailed: it isn't there, or can't be read or written.
@@ -33,13 +38,15 @@ def copy_in(
     """
     progress = progress or Progress()
     try:
-        mode = source.stat().st_mode
-        if stat.S_ISREG(mode):
-            copy_file(source, destination, stop, progress)
-            return TesFileType.FILE
-        if stat.S_ISDIR(mode):
-            _copy_tree(source, destination, stop, progress)
-            return TesFileType.DIRECTORY
+        with held(source.parent) as parent:
+            original = parent / source.name
+            mode = original.lstat().st_mode
+            if stat.S_ISREG(mode):
+                copy_file(original, destination, stop, progress)
+                return TesFileType.FILE
+            if stat.S_ISDIR(mode):
+                _copy_tree(original, destination, stop, progress)
+                return TesFileType.DIRECTORY
     except OSError as error:
         raise _input_failed(source, error) from error
     except RecursionError:
@@ -87,14 +94,17 @@ def copy_bytes(source: int, target: int, stop: threading.Event, progress: Progre
 
 def words(error: OSError) -> str:
     """What the kernel said, and of which file."""
-    named = isinstance(error.filename, str) and not error.filename.startswith("/proc/self/fd/")
-    place = f" ({error.filename})" if named else ""
-    return f"{error.strerror or error}{place}"
+    named = error.filename if isinstance(error.filename, str) else ""
+    named = _HELD.sub("", named)
+    return f"{error.strerror or error}{f' ({named})' if named else ''}"
 
 
 def _copy_tree(source: Path, destination: Path, stop: threading.Event, progress: Progress) -> None:
-    with entered(destination.parent, Path(destination.name)) as directory:
-        with os.scandir(source) as children:
+    with (
+        held(source, below=source.parent) as original,
+        entered(destination.parent, Path(destination.name)) as directory,
+    ):
+        with os.scandir(original) as children:
             for child in children:
                 target = directory / child.name
                 if child.is_symlink():
@@ -103,7 +113,7 @@ def _copy_tree(source: Path, destination: Path, stop: threading.Event, progress:
                     _copy_tree(Path(child.path), target, stop, progress)
                 elif child.is_file(follow_symlinks=False):
                     copy_file(Path(child.path), target, stop, progress)
-        shutil.copystat(source, directory)
+        shutil.copystat(original, directory)
 
 
 def _input_failed(source: Path, error: OSError) -> InputFailed:

@@ -19,6 +19,7 @@ from raytes.attempt import Receipt
 from raytes.errors import Canceled, OutputFailed
 from raytes.storage import errnos, urls
 from raytes.storage.authority import Authority
+from raytes.storage.below import opened
 from raytes.storage.entries import Entry, Stored
 from raytes.storage.local import copy_bytes, words
 from raytes.storage.policy import LocalTarget, Policy
@@ -270,17 +271,14 @@ def _materialize(
     may_link: bool,
 ) -> int:
     """Has the bytes of `source`, on disk and owned by this user, in a new file."""
-    descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
+    with opened(source) as file:
+        descriptor = file.fileno()
         mode = _plain_mode(os.fstat(descriptor).st_mode)
         if not (may_link and _link(source, descriptor, directory, name, mode)):
             with _created(directory, name, mode) as copy:
                 copy_bytes(descriptor, copy, stop, progress)
                 os.fsync(copy)
-        size = os.fstat(descriptor).st_size
-    finally:
-        os.close(descriptor)
-    return size
+        return os.fstat(descriptor).st_size
 
 
 def _link(source: Path, descriptor: int, directory: int, name: str, mode: int) -> bool:

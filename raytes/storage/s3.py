@@ -30,6 +30,7 @@ from botocore.exceptions import (
 from s3fs import S3FileSystem
 
 from raytes.storage import checksums, conditional, faults, ranges
+from raytes.storage.below import opened
 from raytes.storage.conditional import write_over_seen
 from raytes.storage.faults import Fault, Missing, Replaced
 from raytes.storage.objects import Object, Outgoing, Staged, Unsent
@@ -164,7 +165,7 @@ class S3Store:
                 condition = {"IfNoneMatch": "*"}
             case _:
                 condition = {"IfMatch": seen}
-        with file.source.open("rb") as data:
+        with opened(file.source) as data:
             try:
                 await self._send("put_object", data.fileno(), range(size), described | condition)
             except Missing:
@@ -213,7 +214,7 @@ class S3Store:
     ) -> list[dict[str, Any]]:
         length = max(_PART, -(-size // _MOST_PARTS))
         parts: dict[int, dict[str, Any]] = {}
-        with source.open("rb") as file:
+        with opened(source) as file:
 
             async def upload(number: int) -> None:
                 span = range((number - 1) * length, min(number * length, size))

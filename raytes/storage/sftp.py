@@ -20,6 +20,7 @@ from asyncssh import sftp
 
 from raytes.storage import faults
 from raytes.storage.aside import Aside, check_in_place
+from raytes.storage.below import held
 from raytes.storage.faults import Fault, Missing
 from raytes.storage.objects import Object, Outgoing, Staged, check_size
 from raytes.storage.parallel import in_parallel
@@ -118,9 +119,13 @@ class SftpStore:
         async def put(session: _Session) -> Object:
             file.transfer.restart()
             try:
-                await session.client.put(
-                    file.source, temporary, progress_handler=_hook(session, file.transfer)
-                )
+                with held(file.source) as source:
+                    await session.client.put(
+                        source,
+                        temporary,
+                        follow_symlinks=True,  # as which it is held
+                        progress_handler=_hook(session, file.transfer),
+                    )
                 return _object(temporary, await session.client.stat(temporary))
             except BaseException:
                 with suppress(Exception):

@@ -20,6 +20,7 @@ from yarl import URL
 from raytes.errors import ForbiddenURL
 from raytes.storage import ranges, urls
 from raytes.storage.aiohttp_options import as_objects
+from raytes.storage.below import opened
 from raytes.storage.faults import Fault, Forbidden, Missing, fault_of, of_status
 from raytes.storage.hosts import refusal_of_address
 from raytes.storage.objects import Object, Outgoing, UnstagedWrites, check_size
@@ -252,7 +253,7 @@ class _Upload:
     async def pieces(self) -> AsyncIterator[bytes]:
         """The file from its beginning."""
         self._transfer.restart()
-        with self._source.open("rb") as file:
+        with opened(self._source) as file:
             while piece := await asyncio.to_thread(file.read, _PIECE):
                 yield piece
                 self._transfer.moved(len(piece))

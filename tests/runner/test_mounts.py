@@ -26,7 +26,7 @@ def a_file(path: str = "/host/f") -> Original:
 
 
 def a_directory(path: str = "/host/d", *, writable: bool = False) -> Original:
-    return Original(Path(path), directory=True, writable=writable)
+    return Original(Path(path), directory=True, exposed=writable)
 
 
 def test_a_task_without_files_has_no_mounts() -> None:
@@ -101,7 +101,7 @@ def test_an_input_directory_of_a_writable_root_is_the_original() -> None:
         inputs=[{"path": "/d", "url": "/host/d", "type": "DIRECTORY"}],
         outputs=[output("/d/f")],
     )
-    assert found.binds == (Bind(Path("/host/d"), "/d", writable=True),)
+    assert found.binds == (Bind(Path("/host/d"), "/d", writable=True, exposed=True),)
     assert found.parents == {}
 
 

@@ -2,9 +2,11 @@
 
 import errno
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -254,6 +256,27 @@ def test_a_tree_is_copied_in_with_its_links_as_links(
     ]
     assert os.readlink(scratch / "tree/out") == "/etc"
     assert (scratch / "tree/inside").read_bytes() == b"x"
+
+
+def test_a_directory_swapped_for_a_link_while_its_tree_is_copied_in_is_not_followed(
+    storage: Storage, root: Path, scratch: Path, tmp_path: Path, never: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    for place in ("outside", "root/tree/a", "root/tree/b"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "file").write_bytes(place.encode())
+    copy_bytes = local.copy_bytes
+
+    def copy_and_swap(*arguments: Any) -> None:
+        copy_bytes(*arguments)
+        for name in ("a", "b"):  # whichever comes second
+            if not (scratch / "tree" / name).exists():
+                shutil.rmtree(root / "tree" / name)
+                (root / "tree" / name).symlink_to(tmp_path / "outside")
+
+    monkeypatch.setattr(local, "copy_bytes", copy_and_swap)
+    with pytest.raises(InputFailed, match=r"leads through a link \([ab]\)"):
+        storage.fetch(f"{root}/tree", DIRECTORY, scratch / "tree", never)
 
 
 @pytest.mark.parametrize("kind", [FILE, DIRECTORY, None])
