@@ -4,6 +4,7 @@ import base64
 import json
 import subprocess
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +21,9 @@ class Registry:
     images: dict[str, Path] = field(default_factory=dict)  # "name/reference" → where it is saved
     faults: int = 0  # so many requests for manifests are answered with 503
     manifests_served: int = 0
+    on_blob: threading.Event = field(default_factory=threading.Event)
+    """Set when a request for a blob was met by `blobs_wait`."""
+    blobs_wait: threading.Event | None = None  # so long no blob is sent
 
     def __post_init__(self) -> None:
         registry = self
@@ -60,6 +64,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._manifest(name, rest)
         elif "/blobs/" in self.path:
             name, _, digest = self.path.removeprefix("/v2/").partition("/blobs/")
+            if self.shelf.blobs_wait is not None:
+                self.shelf.on_blob.set()
+                self.shelf.blobs_wait.wait()
             saved = next(path for key, path in self.shelf.images.items() if key.startswith(name))
             self._answer(200, (saved / digest.removeprefix("sha256:")).read_bytes())
         else:
@@ -86,7 +93,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            with suppress(ConnectionError):  # who has asked may be gone by now
+                self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: object) -> None:
         pass

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from raytes.attempt import Update
 from raytes.models import TesState
 from raytes.runner.control import Control
 from raytes.runner.images import is_lasting, qualified
@@ -19,6 +20,7 @@ def _no_image_stays(registries: Registries) -> Iterator[None]:
     yield
     for registry in (registries.open, registries.private):
         registry.faults = 0
+        registry.blobs_wait = None
         for key in registry.images:
             name = f"{registry.address}/{':'.join(key.rsplit('/', 1))}"
             subprocess.run(["podman", "rmi", "--force", name], capture_output=True)
@@ -80,6 +82,7 @@ def test_a_missing_tag_is_said_in_the_registry_s_words(
     assert not attempt.last.retry
     assert image in attempt.system_logs
     assert "manifest unknown" in attempt.system_logs
+    assert "is tried again" not in attempt.system_logs
 
 
 def test_a_fault_that_passes_is_no_failure(
@@ -88,7 +91,9 @@ def test_a_fault_that_passes_is_no_failure(
     monkeypatch.setattr("raytes.runner.images._FIRST_DELAY", 0.01)
     image = registries.open.add(bench.images.busybox, "lab/flaky", "v1")
     registries.open.faults = 2
-    assert run(bench, image).state is TesState.COMPLETE
+    attempt = run(bench, image)
+    assert attempt.state is TesState.COMPLETE
+    assert attempt.system_logs.count("is tried again") == 2
 
 
 def test_a_private_registry_is_asked_with_the_node_s_credentials(
@@ -98,21 +103,44 @@ def test_a_private_registry_is_asked_with_the_node_s_credentials(
     refused = run(bench, image)
     assert refused.failure_reason == "image_pull"
     assert not refused.last.retry
+    assert "is tried again" not in refused.system_logs
     credentials = base64.b64encode(registries.private.user.encode()).decode()
     auths = {"auths": {registries.private.address: {"auth": credentials}}}
     registries.auth_file.write_text(json.dumps(auths))
     assert run(bench, image).state is TesState.COMPLETE
 
 
-def test_a_pull_can_be_cancelled(bench: Bench, registries: Registries) -> None:
+def test_a_pull_can_be_cancelled_between_its_attempts(
+    bench: Bench, registries: Registries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raytes.runner.images._FIRST_DELAY", 600.0)
+    monkeypatch.setattr("raytes.runner.report._LINES_AFTER", 0.0)
     image = registries.open.add(bench.images.busybox, "lab/slow", "v1")
     registries.open.faults = 1000
     control = Control()
-    canceller = threading.Timer(0.3, control.cancel)
+
+    def said(update: Update) -> None:
+        if any("is tried again" in line for line in update.system_logs):
+            threading.Thread(target=control.cancel).start()
+
+    task = {"executors": [{"image": image, "command": ["true"]}]}
+    assert bench.run(task, control=control, said=said).state is TesState.CANCELED
+
+
+def test_a_pull_can_be_cancelled_in_the_midst_of_a_blob(
+    bench: Bench, registries: Registries
+) -> None:
+    image = registries.open.add(bench.images.busybox, "lab/large", "v1")
+    registries.open.blobs_wait = forever = threading.Event()
+    control = Control()
+    asked = registries.open.on_blob
+    canceller = threading.Thread(target=lambda: asked.wait() and control.cancel())
     canceller.start()
     attempt = bench.run({"executors": [{"image": image, "command": ["true"]}]}, control=control)
-    canceller.join()
     assert attempt.state is TesState.CANCELED
+    assert asked.is_set()
+    canceller.join()
+    forever.set()
 
 
 @pytest.mark.parametrize(

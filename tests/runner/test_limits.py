@@ -41,14 +41,24 @@ def test_a_task_within_its_time_is_complete(bench: Bench) -> None:
     assert bench.sh("true", resources=asking(max_runtime="60")).state is TesState.COMPLETE
 
 
-@pytest.mark.parametrize("where", ["/o", "/tmp"], ids=["in an output", "in the image's own files"])
-def test_a_task_that_writes_more_than_its_disk_is_ended(bench: Bench, where: str) -> None:
+@pytest.mark.parametrize(
+    ("where", "asked"),
+    [("/o", True), ("/tmp", True), ("/o", False)],
+    ids=["in an output", "in the image's own files", "by default"],
+)
+def test_a_task_that_writes_more_than_its_disk_is_ended(
+    bench: Bench, where: str, asked: bool
+) -> None:
     if where == "/tmp" and bench.node.podman.engine().info()["store"]["graphDriverName"] == "vfs":
         pytest.skip("this node can't see what containers write into their own filesystems")
-    attempt = bench.sh(
-        f"dd if=/dev/zero of={where}/f bs=1M count=30; sleep 600",
-        outputs=[{"path": "/o/f", "url": str(bench.files / "f")}],
-        resources={"disk_gb": 0.02},
+    script = f"dd if=/dev/zero of={where}/f bs=1M count=30; sleep 600"
+    attempt = bench.run(
+        {
+            "executors": [bench.executor(script)],
+            "outputs": [{"path": "/o/f", "url": str(bench.files / "f")}],
+            "resources": {"disk_gb": 0.02} if asked else None,
+        },
+        default_disk_gb=1.0 if asked else 0.02,
     )
     assert attempt.state is TesState.EXECUTOR_ERROR
     assert attempt.failure_reason == "disk_full"

@@ -1,5 +1,7 @@
 """Outputs found beneath mounts that are plain directories here."""
 
+import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,23 @@ def test_two_files_that_would_be_one_are_refused(tmp_path: Path, kind: str) -> N
 
     found = find(tmp_path, "/d/x*", "/d/")
     assert sorted(found.paths) == ["x/a", "xa"]
+
+
+def test_what_is_neither_a_file_nor_a_directory_is_left_out_with_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "fifo")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+    device = Bind(Path("/dev/null"), "/d/device", writable=True)  # only root can make one
+    namespace = Namespace([Bind(tmp_path, "/d", writable=True), device])
+    warnings: list[str] = []
+    output = TesOutput(path="/d", url="file:///x")
+    found = find_output(output, namespace, warnings.append, Control().check)
+    assert list(found.paths) == ["file"]
+    assert warnings == [
+        f"/d/{name} is left out: it is a {what}, not a file or a directory"
+        for name, what in [("device", "device"), ("fifo", "FIFO"), ("socket", "socket")]
+    ]
 
 
 @pytest.mark.parametrize("path", ["/d/" + "n" * 256, "/d/sub/" * 900])

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import orjson
 import pytest
@@ -76,6 +77,29 @@ def test_tails_that_did_not_arrive_are_said_again() -> None:
     assert line.next().tails[0].stdout == "hello"
     line.answers[1](False)
     assert line.next().tails[0].stdout == "hello"
+
+
+def test_tails_are_sent_no_more_often_than_they_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 1000.0  # seconds
+    monkeypatch.setattr(report, "time", SimpleNamespace(monotonic=lambda: clock))
+    monkeypatch.setattr(report, "_TAILS_EVERY", 0.1)
+    monkeypatch.setattr(report, "_FIRST_TAILS_AFTER", 0.0)
+    line = Line()
+    one = Report("task", 1, line.send)
+    one.executor_started(out := Tail(10), Tail(10))
+    clock += 1
+    line.next()
+    began, sent = clock, 0
+    line.answers[-1](True)
+    while sent < 3:
+        out.append(b"x")
+        one.written(0)
+        if line.sent.acquire(timeout=0.01):
+            sent += 1
+            line.answers[-1](True)
+        clock += 0.01
+        # The first is sent at once.
+        assert (sent - 1) * 0.1 <= clock - began
 
 
 def test_the_last_update_has_all_that_the_store_is_not_known_to_have() -> None:

@@ -7,12 +7,16 @@ import shutil
 import subprocess
 import threading
 import uuid
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from raytes.attempt import Update
 from raytes.models import TesState
 from raytes.runner.control import Control
+from raytes.runner.service import PodmanService
 from tests.runner.conftest import Attempt, Bench
 
 
@@ -135,6 +139,61 @@ def test_stdin_is_read_from_an_input_whatever_its_bytes(bench: Bench) -> None:
         }
     )
     assert attempt.stdout() == f"{hashlib.md5(data).hexdigest()}  -\n"
+
+
+def test_an_image_without_a_shell_has_all_three_streams(bench: Bench) -> None:
+    executor = {
+        "image": bench.images.bare,
+        "command": ["/cat", "-", "/missing"],
+        "stdin": "/data/in", "stdout": "/logs/out", "stderr": "/logs/err",
+    }  # fmt: skip
+    attempt = bench.run(
+        {
+            "inputs": [{"content": "text", "path": "/data/in"}],
+            "executors": [executor],
+            "outputs": [
+                {"path": f"/logs/{name}", "url": str(bench.files / name)} for name in ("out", "err")
+            ],
+        }
+    )
+    assert attempt.exit_codes == [1]
+    assert (bench.files / "out").read_text() == attempt.stdout() == "text"
+    assert (bench.files / "err").read_text() == attempt.stderr()
+    assert "/missing" in attempt.stderr()
+
+
+@pytest.mark.slow
+def test_what_is_read_and_written_takes_constant_memory(bench: Bench) -> None:
+    """A gigabyte each way, in one line that never ends."""
+    size = 10**9  # bytes
+    with (bench.files / "in").open("wb") as file:
+        file.truncate(size)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = peak_memory()
+    attempt = bench.run(
+        {
+            "inputs": [{"url": str(bench.files / "in"), "path": "/data/in"}],
+            "executors": [
+                bench.executor(
+                    "tr '\\0' x; printf end; head -c 500000000 /dev/zero | tr '\\0' y >&2",
+                    stdin="/data/in",
+                    stdout="/logs/out",
+                )
+            ],
+            "outputs": [{"path": "/logs/out", "url": str(bench.files / "out")}],
+        }
+    )
+    assert attempt.state is TesState.COMPLETE, attempt.system_logs
+    assert peak_memory() - before < 50_000_000
+    assert (bench.files / "out").stat().st_size == size + len("end")
+    assert attempt.stdout() == "x" * (64 * 2**10 - len("end")) + "end"
+    assert attempt.stderr() == "y" * (64 * 2**10)
+
+
+def peak_memory() -> int:
+    """The most that this process has had in memory, in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
 
 
 @pytest.mark.parametrize("script", ["sleep 0.2", "head -c 3", "exec <&-; sleep 0.2"])
@@ -267,13 +326,24 @@ def test_an_exit_code_above_128_names_its_signal(bench: Bench) -> None:
     assert "SIGTERM" in attempt.system_logs
 
 
-def test_the_container_has_the_limits_that_the_task_asks_for(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    ("resources", "settings"),
+    [
+        ({"cpu_cores": 2, "ram_gb": 0.128}, {"default_cpu_cores": 1, "default_ram_gb": 0.2}),
+        (None, {"default_cpu_cores": 2, "default_ram_gb": 0.128}),
+    ],
+    ids=["asked for", "by default"],
+)
+def test_the_container_has_the_limits_that_the_task_asks_for_or_those_that_are_set(
+    bench: Bench, resources: dict[str, Any] | None, settings: dict[str, Any]
+) -> None:
     bench.needs("memory", "cpu")
     script = (
         "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/cpu/cpu.cfs_quota_us"
         " 2>/dev/null || cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/cpu.max"
     )
-    attempt = bench.sh(script, resources={"cpu_cores": 2, "ram_gb": 0.128})
+    task = {"executors": [bench.executor(script)], "resources": resources}
+    attempt = bench.run(task, **settings)
     memory, quota = attempt.stdout().split()[:2]
     assert int(memory) == 128_000_000 // 4096 * 4096
     assert int(quota) == 200_000
@@ -301,47 +371,40 @@ def test_a_memory_kill_that_the_program_survives_is_said_too(
 
 
 def test_a_cancelled_task_is_gone_when_it_is_canceled(bench: Bench) -> None:
-    control = Control()
-
-    def said(update: Update) -> None:
-        if update.state is TesState.RUNNING:
-            threading.Thread(target=control.cancel).start()
-
-    attempt = bench.run(
-        {
-            "executors": [bench.executor("trap '' TERM; sleep 600")],
-            "outputs": [{"path": "/o/f", "url": str(bench.files / "f")}],
-        },
-        control=control,
-        said=said,
-    )
+    attempt = run_until_cancelled(bench, "touch /o/f; trap '' TERM; echo up; sleep 600")
     assert attempt.state is TesState.CANCELED
+    assert attempt.exit_codes == [137]
     assert bench.containers() == []
     assert not (bench.files / "f").exists()
 
 
-def test_with_a_grace_time_the_command_may_end_by_itself(bench: Bench) -> None:
+def run_until_cancelled(bench: Bench, script: str, **settings: Any) -> Attempt:
+    """Run a task that is cancelled as soon as it has said something."""
     control = Control()
 
     def said(update: Update) -> None:
         if any(tails.stdout for tails in update.tails.values()):
             threading.Thread(target=control.cancel).start()
 
-    attempt = bench.run(
-        {
-            "executors": [
-                bench.executor(
-                    "trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 0.05; done"
-                )
-            ]
-        },
-        control=control,
-        said=said,
-        stop_grace=60.0,
-    )
+    task = {
+        "executors": [bench.executor(script)],
+        "outputs": [{"path": "/o/f", "url": str(bench.files / "f")}],
+    }
+    return bench.run(task, control=control, said=said, **settings)
+
+
+def test_with_a_grace_time_the_command_may_end_by_itself(bench: Bench) -> None:
+    script = "trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 0.05; done"
+    attempt = run_until_cancelled(bench, script, stop_grace=60.0)
     assert attempt.state is TesState.CANCELED
     assert attempt.exit_codes == [5]
     assert attempt.stdout() == "up\nbye\n"
+
+
+def test_a_command_that_does_not_end_in_its_grace_time_is_killed(bench: Bench) -> None:
+    attempt = run_until_cancelled(bench, "trap '' TERM; echo up; sleep 600", stop_grace=0.5)
+    assert attempt.state is TesState.CANCELED
+    assert attempt.exit_codes == [137]
 
 
 def test_a_task_that_is_cancelled_before_it_starts_runs_nothing(bench: Bench) -> None:
@@ -367,7 +430,16 @@ def test_an_attempt_that_ends_with_the_service_is_given_back_to_the_queue(bench:
 def test_the_service_s_environment_is_not_in_the_container(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    attempt = bench.sh("env")
+    for name in ("http_proxy", "HTTPS_PROXY", "AWS_SECRET_ACCESS_KEY", "RAY_AUTH_TOKEN"):
+        monkeypatch.setenv(name, "http://user:secret@proxy.example")
+    instance = uuid.uuid4().hex
+    podman = PodmanService(bench.node.settings, instance)  # has the environment of its start
+    bench.node = replace(bench.node, instance=instance, podman=podman)
+    try:
+        attempt = bench.sh("env")
+    finally:
+        podman.release()
+    assert attempt.state is TesState.COMPLETE, attempt.system_logs
     names = {line.split("=")[0] for line in attempt.stdout().splitlines()}
     assert names <= {"PATH", "HOME", "HOSTNAME", "container", "TERM", "PWD", "SHLVL"}
 
