@@ -4,6 +4,7 @@ Podman that is killed while it sets a container up doesn't know its conmon any m
 removing the container leaves conmon waiting for ever.
 """
 
+import logging
 import os
 import re
 import signal
@@ -11,7 +12,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from raytes.errors import ContainerRefused
 from raytes.runner.podman import Engine, NotFound
+
+logger = logging.getLogger(__name__)
 
 _ID = re.compile("[0-9a-f]{64}")
 
@@ -29,6 +33,8 @@ def end_forgotten(engine: Engine) -> list[str]:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
                 ended.append(f"the conmon of container {name}, which is gone")
+        except ContainerRefused as refusal:
+            logger.warning("Podman doesn't say whether %s is there: %s", container, refusal)
     return ended
 
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from raytes.config import Settings
+from raytes.errors import ContainerRefused
 from raytes.runner.conmon import end_forgotten
 from raytes.runner.owner import claim_dead, is_alive
 from raytes.runner.podman import Engine
@@ -35,7 +36,7 @@ def sweep(settings: Settings, instance: str) -> list[str]:
 def sweep_with(engine: Engine, settings: Settings, instance: str) -> list[str]:
     """`sweep` with an engine that is there already.
 
-    A directory that can't be removed is left to the next one.
+    A container or a directory that can't be removed is left to the next one.
     """
     removed = _sweep_containers(engine, instance) + end_forgotten(engine)
     for directory in claim_dead(instance_directory(settings, instance)):
@@ -85,7 +86,12 @@ def _sweep_containers(engine: Engine, instance: str) -> list[str]:
     removed: list[str] = []
     for container in engine.containers([f"raytes.instance={instance}"]):
         labels = container["Labels"]
-        if not is_alive(Path(labels.get("raytes.owner", ""))):
+        if is_alive(Path(labels.get("raytes.owner", ""))):
+            continue
+        try:
             engine.remove(container["Id"])
+        except ContainerRefused as refusal:
+            logger.warning("%s can't be removed now: %s", container["Id"], refusal)
+        else:
             removed.append(f"container {container['Id'][:12]} of task {labels.get('raytes.task')}")
     return removed

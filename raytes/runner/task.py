@@ -241,6 +241,8 @@ class _Attempt:
         in_image = InImageOutputs(self._engine, outputs, self._scratch)
         streams: list[Bind] = []
         for number, executor in enumerate(self._task.executors):
+            if (failure := self._control.failure) is not None:
+                break  # what the earlier ones have made is stored all the same
             self._control.check()
             written = written_streams(executor, plan)
             visible = [*plan.binds, *streams, *in_image.binds]
@@ -282,9 +284,19 @@ class _Attempt:
             ) from refusal
         finally:
             self._execution = None
-            # By a service that has been started again, if it was this that failed.
-            remove_container(self._node.podman.engine(), execution.container)
+            self._remove(execution.container)
         return failure
+
+    def _remove(self, container: str) -> None:
+        """Remove a container; what can't be removed changes nothing about what it has done."""
+        try:
+            # By a service that has been started again, if it was this that failed.
+            remove_container(self._node.podman.engine(), container)
+        except SystemFault as fault:
+            self._report.line(
+                f"the container {container[:12]} on node {self._node.name} can't be removed now "
+                f"({fault}); that is tried again"
+            )
 
     def _outcome(self, number: int, execution: Execution) -> RaytesError | None:
         self._execution = execution

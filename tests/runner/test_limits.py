@@ -3,6 +3,9 @@
 import pytest
 
 from raytes.models import TesState
+from raytes.runner.control import Control
+from raytes.runner.podman import Engine
+from raytes.runner.task import ExecutorFailed
 from tests.runner.conftest import Bench
 
 
@@ -27,6 +30,29 @@ def test_a_command_that_runs_too_long_is_an_executor_error_and_not_retried(bench
     assert not attempt.last.retry
     assert "0.7 seconds" in attempt.system_logs
     assert (bench.files / "f").read_text() == "half\n"
+
+
+def test_a_limit_that_is_reached_between_two_executors_loses_no_output(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control, remove = Control(), Engine.remove
+
+    def remove_and_fail(self: Engine, container: str) -> None:
+        remove(self, container)
+        control.fail(ExecutorFailed("enough", "timeout"))
+
+    monkeypatch.setattr(Engine, "remove", remove_and_fail)
+    attempt = bench.run(
+        {
+            "executors": [bench.executor("echo x | tee /o/f"), bench.executor("echo never")],
+            "outputs": [{"path": "/o/f", "url": str(bench.files / "f")}],
+            "resources": asking(max_runtime="600"),
+        },
+        control=control,
+    )
+    assert attempt.failure_reason == "timeout"
+    assert attempt.exit_codes == [0]
+    assert (bench.files / "f").read_text() == "x\n"
 
 
 def test_the_setting_bounds_the_time_of_all_executors_together(bench: Bench) -> None:

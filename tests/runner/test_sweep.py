@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from raytes.errors import ContainerRefused
 from raytes.models import TesState
+from raytes.runner import conmon, executor
 from raytes.runner.owner import lock_of, owned_directory
+from raytes.runner.podman import Engine
 from raytes.runner.sweep import instance_directory, sweep
 from raytes.runner.task import Node
 from tests.images import Images
@@ -103,6 +106,35 @@ def test_what_can_not_be_removed_does_not_undo_what_was_stored_and_goes_later(
         parent = instance_directory(bench.node.settings, bench.node.instance)
         subprocess.run(["umount", parent / left / "stuck"], check=True)
     assert sweep_node() == ["a scratch directory"]
+
+
+def test_a_container_that_can_not_be_removed_costs_nothing_and_goes_later(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does it, or one that Podman can't look at, keep a sweep from all else."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "remove", refuse)
+        patch.setattr(executor, "_REMOVAL_ATTEMPTS", 1)
+        attempt = bench.sh(
+            "echo x > /out/f", outputs=[{"path": "/out/f", "url": str(bench.files / "f")}]
+        )
+        (left,) = bench.containers()
+        assert attempt.state is TesState.COMPLETE, attempt.system_logs
+        assert (bench.files / "f").read_text() == "x\n"
+        assert f"{left['Id'][:12]} on node test-node can't be removed now" in attempt.system_logs
+        with owned_directory(
+            instance_directory(bench.node.settings, bench.node.instance), "dead"
+        ) as dead:
+            pass
+        patch.setattr(conmon, "_conmons", lambda: [(os.getpid(), left["Id"], "raytes-x")])
+        patch.setattr(Engine, "inspect", refuse)
+        assert sweep(bench.node.settings, bench.node.instance) == ["a scratch directory"]
+        assert not dead.exists()
+    sweep(bench.node.settings, bench.node.instance)
+
+
+def refuse(self: Engine, container: str) -> None:
+    raise ContainerRefused("a device is busy")
 
 
 @pytest.mark.parametrize(("name", "depth"), [("d", 1500), ("d" * 200, 40)])
