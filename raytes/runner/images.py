@@ -17,8 +17,7 @@ Policy = Literal["missing", "always", "never"]
 _ATTEMPTS: Final = 4
 _FIRST_DELAY: Final = 1.0  # seconds; doubled for each further attempt
 _LOCK_POLL: Final = 0.1  # seconds; flock itself can't be interrupted
-# What another attempt won't change, in the words of registries and of containers/image. That a
-# host isn't known is none of it: so says a resolver that fails, too.
+# What another attempt won't change, in the words of registries and of containers/image.
 _LASTING: Final = re.compile(
     r"manifest unknown|not found|name unknown|denied|unauthorized|authentication required"
     r"|invalid reference|did not resolve to an alias|requested access",
@@ -31,6 +30,9 @@ _PASSING: Final = re.compile(
     r"|temporar(y|ily)|try again|unavailable",
     re.IGNORECASE,
 )
+# So says a resolver that fails for a moment, and one that was asked for a mistyped name: it is
+# asked again for as long as a pull lasts, and not by another attempt at the task.
+_UNKNOWN_HOST: Final = "no such host"
 
 
 def require_image(
@@ -105,7 +107,8 @@ def _pull_with_patience(
             control.check()
             lasting = is_lasting(str(error))
             if lasting or attempt == _ATTEMPTS:
-                raise _failure(name, error, transient=not lasting) from error
+                is_known = _UNKNOWN_HOST not in str(error)
+                raise _failure(name, error, transient=is_known and not lasting) from error
             say(f"the pull of {name} failed and is tried again in {delay:g} seconds: {error}")
             control.stop.wait(delay)
             delay *= 2

@@ -5,13 +5,17 @@ import json
 import subprocess
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from raytes.attempt import Update
+from raytes.errors import ImagePullFailed
 from raytes.models import TesState
 from raytes.runner.control import Control
-from raytes.runner.images import is_lasting, qualified
+from raytes.runner.images import is_lasting, qualified, require_image
+from raytes.runner.podman import ContainerRefused, NotFound
 from tests.runner.conftest import Attempt, Bench, Registries
 
 
@@ -108,6 +112,21 @@ def test_a_private_registry_is_asked_with_the_node_s_credentials(
     auths = {"auths": {registries.private.address: {"auth": credentials}}}
     registries.auth_file.write_text(json.dumps(auths))
     assert run(bench, image).state is TesState.COMPLETE
+
+
+def test_a_host_that_stays_unknown_is_not_asked_for_by_another_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raytes.runner.images._FIRST_DELAY", 0.001)
+    engine, said = Mock(), Mock()
+    engine.inspect_image.side_effect = NotFound("no such image")
+    engine.pull().run.side_effect = ContainerRefused(
+        "lookup example.ogr on 10.0.0.2:53: no such host"
+    )
+    with pytest.raises(ImagePullFailed, match="no such host") as failed:
+        require_image(engine, "example.ogr/a:1", "missing", tmp_path, Control(), said)
+    assert not failed.value.transient
+    assert len(said.mock_calls) == 4  # that it is pulled, and that it is tried again
 
 
 def test_a_pull_can_be_cancelled_between_its_attempts(
