@@ -9,6 +9,7 @@ from pydantic.fields import FieldInfo
 from raytes.cli import main
 from raytes.cli.exits import MEANINGS
 from raytes.config import LocalRoot, Settings
+from raytes.failures import FAILURES
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -39,11 +40,21 @@ stdout carries data (ids, documents, what a task wrote), stderr carries progress
 """
 
 
+_FAILURES = """\
+# Why a task failed
+
+`metadata.failure_reason` of an attempt that failed is one of these, and `system_logs` of the same
+attempt has a sentence with it. After a fault that may pass there is another attempt, up to
+`max_retries` of them, with an entry of its own in `logs`: it is the last that counts.
+"""
+
+
 def pages() -> dict[Path, str]:
     """The generated pages, by where they stand."""
     return {
         REFERENCE / "settings.md": _page(_SETTINGS, *_settings()),
         REFERENCE / "command-line.md": _page(_COMMANDS, *_commands()),
+        REFERENCE / "failures.md": _page(_FAILURES, _failures()),
     }
 
 
@@ -76,6 +87,13 @@ def _commands() -> Iterator[str]:
         yield f"## raytes {name}\n\n{_unwrapped(command.help)}\n"
         rows = [_parameter(parameter) for parameter in command.params]
         yield _table(("Argument", "Default", "Meaning"), rows)
+
+
+def _failures() -> str:
+    rows = [
+        (f"`{code}`", one.meaning, one.tried_again, one.advice) for code, one in FAILURES.items()
+    ]
+    return _table(("Code", "Meaning", "Tried again", "What to do"), rows)
 
 
 def _parameter(parameter: typer.core.TyperOption | typer.core.TyperArgument) -> tuple[str, ...]:

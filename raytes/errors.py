@@ -1,14 +1,16 @@
 """What can go wrong, as a small tree of exceptions.
 
 Each has a `failure_reason`, the short code that stands in the metadata of a failed
-attempt, and a message that says what, where and what to do.
+attempt (`failures.py` says what each means), and a message that says what, where and what to do.
 """
+
+from raytes.failures import FailureReason
 
 
 class RaytesError(Exception):
     """The root of all errors that raytes raises on purpose."""
 
-    failure_reason = "internal_error"
+    failure_reason: str = "internal_error"
 
 
 class SystemFault(RaytesError):
@@ -18,7 +20,7 @@ class SystemFault(RaytesError):
     `of_node` whether it is the node that is at fault, so that other tasks would fail there too.
     """
 
-    failure_reason = "system_error"
+    failure_reason: FailureReason = "system_error"
     transient = True
     of_node = False
 
@@ -68,7 +70,7 @@ class InputFailed(SystemFault):
 class OutputFailed(SystemFault):
     """An output can't be staged out."""
 
-    failure_reason = "output_failed"
+    failure_reason: FailureReason = "output_failed"
     transient = False
 
 

@@ -21,6 +21,7 @@ from raytes.errors import (
     RaytesError,
     SystemFault,
 )
+from raytes.failures import FailureReason
 from raytes.models import TesExecutor, TesState, TesTask
 from raytes.parameters import choices_of
 from raytes.runner.allowance import within_disk, within_time
@@ -71,7 +72,7 @@ class Node:
 class ExecutorFailed(RaytesError):
     """An executor has ended in an error that isn't to be ignored, or had to be ended."""
 
-    def __init__(self, message: str, failure_reason: str = "executor_error") -> None:
+    def __init__(self, message: str, failure_reason: FailureReason = "executor_error") -> None:
         super().__init__(message)
         self.failure_reason = failure_reason
 

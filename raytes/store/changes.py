@@ -9,7 +9,7 @@ nothing and returns so.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import (
     Connection,
@@ -26,6 +26,7 @@ from sqlalchemy import (
 
 from raytes.attempt import Assignment, Receipt, Update
 from raytes.config import Settings
+from raytes.failures import FailureReason
 from raytes.lifecycle import FINAL, WITH_RUNNER, predecessors
 from raytes.models import TesState, TesTask, TesTaskLog
 from raytes.moment import now
@@ -70,8 +71,8 @@ class Running:
     canceling: bool = False
 
 
-SERVICE_STOPPED = "service_stopped"
-PREEMPTED = "preempted"
+SERVICE_STOPPED: Final = "service_stopped"
+PREEMPTED: Final = "preempted"
 MAX_PREEMPTIONS = 10
 """So many attempts at a task may be lost with nodes that were reclaimed and use up no retry."""
 
@@ -80,7 +81,7 @@ MAX_PREEMPTIONS = 10
 class Loss:
     """Why a runner can't speak for its attempt any more."""
 
-    reason: str  # runner_lost, node_lost, PREEMPTED or SERVICE_STOPPED: the failure_reason
+    reason: FailureReason
     sentence: str  # for a person
 
 
@@ -309,7 +310,7 @@ def cancel(connection: Connection, task_id: str) -> tuple[TesState, Running | No
     return state, None
 
 
-def refuse(connection: Connection, task_id: str, reason: str, line: str) -> Ended | None:
+def refuse(connection: Connection, task_id: str, reason: FailureReason, line: str) -> Ended | None:
     """End a queued task that can never run; None if it isn't queued any more."""
     row = connection.execute(_CURRENT, {"task": task_id}).one_or_none()
     if row is None or row.state != TesState.QUEUED.value:
