@@ -330,14 +330,14 @@ class Settings(BaseSettings):
     )
     allow_hosts: Words = Field(
         default=(),
-        description="The hosts that http and https URLs may name, as patterns "
+        description="The hosts that http, https, ftp and drs URLs may name, as patterns "
         "(`*.example.org`). Default: all but those in `deny_hosts`.",
     )
     deny_hosts: Words = Field(
         default=(),
-        description="Hosts that http and https URLs may not name, as patterns. Loopback, "
-        "link-local and metadata addresses are always denied, but for URLs that have a section "
-        "`storage` of their own.",
+        description="Hosts that such URLs may not name, as patterns. Loopback, link-local and "
+        "metadata addresses are always denied, but for URLs that have a section `storage` of "
+        "their own.",
     )
     storage: Annotated[dict[str, dict[str, Any]], NoDecode, BeforeValidator(_as_table)] = Field(
         default={},

@@ -73,8 +73,9 @@ def fault_of(error: Exception) -> Fault:
     match error:
         case Fault():
             return error
-        case aiohttp.ClientResponseError():
-            return of_status(error.status)
+        case aiohttp.ClientResponseError():  # its status is aiohttp's own, not the store's
+            words = error.message.partition("\n")[0]  # then comes a piece of the answer
+            return Fault(f"the store's answer is not HTTP ({words})", passing=True)
         case ssl.SSLCertVerificationError() | aiohttp.ClientConnectorCertificateError():
             return Fault("the store's certificate can't be verified")
         case TimeoutError():

@@ -24,7 +24,7 @@ import aiohttp
 from gcsfs.core import GCSFileSystem, upload_chunk
 from gcsfs.retry import HttpError, validate_response
 from google.auth.exceptions import DefaultCredentialsError, TransportError
-from requests.exceptions import RequestException
+from requests.exceptions import ProxyError
 
 from raytes.storage import checksums, faults, ranges
 from raytes.storage.aiohttp_options import as_objects
@@ -132,7 +132,7 @@ class GcsStore(UnstagedWrites):
                 return Replaced()
             case HttpError() if error.code:
                 return faults.of_status(int(error.code), str(error.message))
-            case RequestException():  # what gcsfs makes of 502
+            case ProxyError():  # what gcsfs makes of 502
                 return faults.of_status(502)
             case TransportError():
                 return Fault("the credentials' server can't be reached", passing=True)

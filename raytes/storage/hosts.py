@@ -1,4 +1,4 @@
-"""Which hosts http(s) URLs may lead to.
+"""Which hosts http(s), ftp and drs URLs may lead to.
 
 On a node's loopback address listen services that trust whoever reaches them, Ray's
 dashboard among them; on link-local and some other addresses clouds hand out credentials.

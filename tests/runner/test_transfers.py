@@ -109,6 +109,18 @@ def test_an_input_that_is_an_output_too_leaves_the_cache_alone(
     assert (again.stdout(), cache_of(again)) == ("original", "hit")
 
 
+def test_what_leads_to_a_forbidden_address_is_not_tried_again(
+    bench: Bench, server: FaultyProxy
+) -> None:
+    server.faults.append("http://169.254.169.254/latest/meta-data")
+    inputs = [{"url": f"{server.url}/in", "path": "/in"}]
+    attempt = run(bench, server, "true", inputs=inputs)
+    assert (attempt.state, attempt.last.retry) == (TesState.SYSTEM_ERROR, False)
+    assert attempt.failure_reason == "forbidden_url"
+    assert f"{server.url}/in" in attempt.system_logs
+    assert "169.254.169.254 is an address of the node itself or of its cloud" in attempt.system_logs
+
+
 def test_a_store_that_is_down_is_tried_again_and_is_not_the_node_s_fault(bench: Bench) -> None:
     url = "http://127.0.0.1:1"
     attempt = bench.run(

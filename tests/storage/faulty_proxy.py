@@ -5,6 +5,7 @@ import http.client
 import socket
 import struct
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,8 +21,9 @@ class FaultyProxy(ThreadingHTTPServer):
     each entry of `faults` one request fares otherwise: a number is the status it gets, a URL
     where it is redirected to, `reset` breaks the connection, `truncate` ends the body early,
     `stall` stops in the middle of it, `end` ends it early as if it were whole (it comes without its
-    length, so that the end of the connection is its end), `corrupt` changes a byte, `hang` never
-    answers, and with an empty one it fares well.
+    length, so that the end of the connection is its end), `short` and `long` have it end before and
+    after the length that it was said to have, `drip` sends it slowly, `corrupt` changes a byte,
+    `hang` never answers, and with an empty one it fares well.
     """
 
     daemon_threads = True
@@ -37,6 +39,7 @@ class FaultyProxy(ThreadingHTTPServer):
         self.headers: list[Message] = []
         self.hanging = threading.Event()
         self.released = threading.Event()
+        self.drip_pause = 0.0  # seconds between two of eight pieces
         self.knows_ranges = False  # of the files that are its own
         self.meeting: threading.Barrier | None = None  # where each request of this kind waits
         self.meets = "GET"
@@ -145,14 +148,22 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in headers:
             self.send_header(name, value)
-        if fault == "end":
+        if fault in {"end", "short", "long"}:
             self.send_header("Connection", "close")
-        elif body is not None:
+        if body is not None and fault != "end":
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        cut = fault in {"truncate", "stall", "end"}
+        cut = fault in {"truncate", "stall", "end", "short"}
         if fault == "corrupt" and body:
             body = bytes([body[0] ^ 1]) + body[1:]
+        if fault == "long" and body:
+            body += b"and more"
+        if fault == "drip" and body:
+            length = -(-len(body) // 8)
+            for start in range(0, len(body) - length, length):
+                self.wfile.write(body[start : start + length])
+                time.sleep(self.server.drip_pause)
+            body = body[start + length :]
         if body is not None:
             self.wfile.write(body[: len(body) // 2] if cut else body)
             self.wfile.flush()

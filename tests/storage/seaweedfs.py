@@ -9,6 +9,7 @@ from pathlib import Path
 from .servers import free_port, running
 
 KEY, SECRET = "lab-key", "lab-secret"
+PUBLIC = "public"  # the bucket that anyone may read
 _ACTIONS = ["Admin", "Read", "Write", "List", "Tagging"]
 
 
@@ -18,7 +19,8 @@ def seaweedfs(directory: Path) -> Iterator[str]:
     config = directory / "s3.json"
     credentials = [{"accessKey": KEY, "secretKey": SECRET}]
     lab = {"name": "lab", "credentials": credentials, "actions": _ACTIONS}
-    config.write_text(json.dumps({"identities": [lab]}))
+    anonymous = {"name": "anonymous", "actions": [f"Read:{PUBLIC}", f"List:{PUBLIC}"]}
+    config.write_text(json.dumps({"identities": [lab, anonymous]}))
     port = free_port()
     servers = ("master", "volume", "filer", "s3")
     ports = {f"{server}.port.grpc": free_port() for server in servers}

@@ -22,6 +22,7 @@ from .conftest import AZURITE
 from .faulty_proxy import FaultyProxy, faulty_proxy
 from .object_store import AzureContainer, Bucket, GcsBucket, S3Bucket, new_bucket_name
 from .publishing import publish
+from .seaweedfs import KEY, PUBLIC, SECRET
 
 FILE, DIRECTORY = TesFileType.FILE, TesFileType.DIRECTORY
 LARGE = os.urandom(20 * 2**20)  # several ranges
@@ -96,21 +97,39 @@ def test_a_download_gets_over_a_passing_fault(
     assert not proxy.faults
 
 
-@pytest.mark.parametrize("status", [502, 503])
+@pytest.mark.parametrize("fault", [502, 503, "short", "long"])
 def test_what_passes_is_tried_again_of_each_store(
     make_storage: Callable[..., Storage],
     proxied: tuple[FaultyProxy, Bucket],
     tmp_path: Path,
     never: threading.Event,
-    status: int,
+    fault: int | str,
 ) -> None:
     proxy, bucket = proxied
     bucket.put("in", b"data")
     storage = make_storage(**bucket.settings)
-    proxy.faults.extend(["pass", status])
+    proxy.faults.extend(["pass", fault])
     storage.fetch(f"{bucket.url}/in", FILE, tmp_path / "in", never)
     assert (tmp_path / "in").read_bytes() == b"data"
     assert not proxy.faults
+
+
+@pytest.mark.slow
+def test_what_comes_slowly_comes_whole(
+    make_storage: Callable[..., Storage],
+    proxied: tuple[FaultyProxy, Bucket],
+    tmp_path: Path,
+    never: threading.Event,
+    impatience: float,
+) -> None:
+    proxy, bucket = proxied
+    data = os.urandom(100_000)
+    bucket.put("in", data)
+    storage = make_storage(**bucket.settings)
+    proxy.drip_pause = impatience / 4
+    proxy.faults.extend(["pass", *["drip"] * 100])  # whatever is tried again takes as long
+    storage.fetch(f"{bucket.url}/in", FILE, tmp_path / "in", never)
+    assert (tmp_path / "in").read_bytes() == data
 
 
 @pytest.mark.parametrize(
@@ -262,17 +281,23 @@ def test_a_directory_with_one_bad_file_fails_and_names_it(
         storage.fetch(f"{s3.url}/tree", DIRECTORY, tmp_path / "bad", never)
 
 
+@pytest.fixture
+def impatience(monkeypatch: pytest.MonkeyPatch) -> float:
+    """The seconds, instead of a minute, that each store is given for its next byte."""
+    monkeypatch.setattr(s3_module, "_READ_TIMEOUT", 1)
+    monkeypatch.setattr(web, "_TIMEOUT", ClientTimeout(total=None, sock_read=1))
+    monkeypatch.setattr(gcs, "_TIMEOUT", ClientTimeout(total=None, sock_read=1))
+    monkeypatch.setitem(azure._TIMEOUTS, "read_timeout", 1)
+    return 1
+
+
+@pytest.mark.usefixtures("impatience")
 def test_what_stops_in_the_middle_is_asked_for_again(
     make_storage: Callable[..., Storage],
     proxied: tuple[FaultyProxy, Bucket],
     tmp_path: Path,
     never: threading.Event,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(s3_module, "_READ_TIMEOUT", 1)
-    monkeypatch.setattr(web, "_TIMEOUT", ClientTimeout(total=None, sock_read=1))
-    monkeypatch.setattr(gcs, "_TIMEOUT", ClientTimeout(total=None, sock_read=1))
-    monkeypatch.setitem(azure._TIMEOUTS, "read_timeout", 1)
     proxy, bucket = proxied
     data = os.urandom(100_000)
     bucket.put("in", data)
@@ -363,6 +388,50 @@ def test_missing_credentials_are_said(
     storage = make_storage(storage={"s3://": {"endpoint_url": s3_endpoint}})
     with pytest.raises(InputFailed, match="no credentials"):
         storage.fetch("s3://bucket/in", FILE, tmp_path / "in", never)
+
+
+@pytest.mark.parametrize(
+    ("options", "signed"),
+    [
+        ({"anon": True}, None),
+        ({"profile": "lab"}, f"Credential={KEY}/"),
+        ({"key": KEY, "secret": SECRET, "client_kwargs": {"region_name": "eu-north-1"}},
+         "/eu-north-1/s3/aws4_request"),
+        # Else the bucket would be a part of the host's name.
+        ({"key": KEY, "secret": SECRET, "config_kwargs": {"s3": {"addressing_style": "path"}}},
+         f"Credential={KEY}/"),
+    ],
+    ids=["anonymous", "profile", "region", "path style"],
+)  # fmt: skip
+def test_the_options_of_s3_reach_the_server_beside_what_raytes_sets(
+    make_storage: Callable[..., Storage],
+    seaweedfs_endpoint: str,
+    tmp_path: Path,
+    never: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    signed: str | None,
+) -> None:
+    bucket = PUBLIC if signed is None else new_bucket_name()
+    S3Bucket(seaweedfs_endpoint, bucket, key=KEY, secret=SECRET).put("in", b"data")
+    profile = f"[lab]\naws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n"
+    (tmp_path / "credentials").write_text(profile)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    url = f"s3://{bucket}/in"
+    with faulty_proxy(seaweedfs_endpoint) as proxy:
+        path_style = "config_kwargs" in options
+        endpoint = proxy.url.replace("127.0.0.1", "localhost") if path_style else proxy.url
+        storage = make_storage(storage={"s3://": options | {"endpoint_url": endpoint}})
+        storage.fetch(url, FILE, tmp_path / "in", never)
+        assert (tmp_path / "in").read_bytes() == b"data"
+        assert proxy.requests[0] == f"HEAD /{bucket}/in"
+        authorization = proxy.headers[0]["Authorization"]
+        assert authorization is None if signed is None else signed in authorization
+        proxy.requests.clear()
+        proxy.faults.extend([503] * 100)
+        with pytest.raises(InputFailed, match="503"):
+            storage.fetch(url, FILE, tmp_path / "in", never)
+        assert len(proxy.requests) == retry.ATTEMPTS
 
 
 @pytest.mark.parametrize(

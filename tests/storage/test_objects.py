@@ -11,7 +11,8 @@ from raytes.errors import Canceled, InputFailed, OutputFailed
 from raytes.models import TesFileType
 from raytes.storage import Entry, Storage
 
-from .object_store import Bucket, S3Bucket
+from .conftest import AZURITE
+from .object_store import AzureContainer, Bucket, S3Bucket, new_bucket_name
 from .publishing import publish
 
 FILE, DIRECTORY = TesFileType.FILE, TesFileType.DIRECTORY
@@ -59,6 +60,23 @@ def test_a_key_is_taken_literally_both_ways(
     assert [(one.relative, one.url, one.size_bytes) for one in stored] == [("", url, 9)]
     assert kind is FILE
     assert (tmp_path / "in").read_bytes() == b"the bytes"
+
+
+@pytest.mark.skipif(not AZURITE, reason="Azurite isn't installed")
+def test_az_is_another_name_of_abfs(
+    make_storage: Callable[..., Storage],
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    never: threading.Event,
+) -> None:
+    container = AzureContainer(request.getfixturevalue("azure_endpoint"), new_bucket_name())
+    (options,) = container.settings["storage"].values()
+    storage = make_storage(schemes=("file", "az"), storage={f"az://{container.name}": options})
+    url = f"az://{container.name}/a/b"
+    publish(storage, [entry(tmp_path / "out", b"data")], url, never)
+    assert container.get("a/b") == b"data"
+    assert storage.fetch(f"az://{container.name}/a", None, tmp_path / "in", never) is DIRECTORY
+    assert files_below(tmp_path / "in") == {"b": b"data"}
 
 
 def test_what_fsspec_s_filesystems_all_take_may_be_set(
