@@ -56,14 +56,16 @@ class CannotServe(RaytesError):
 
 def main(settings: Settings) -> int:
     """Serve until SIGINT or SIGTERM; the exit code of the process."""
+    stdout = sys.stdout
     try:
         _on_signals(_interrupt)
-        with _running(settings) as (url, store):
+        # Where Ray would say which of its workers have died.
+        with contextlib.redirect_stdout(sys.stderr), _running(settings) as (url, store):
             # A pipe, because a handler may interrupt anything, itself and any lock included.
             told, tell = os.pipe()
             # Only now: Ray puts handlers of its own in place of what was there before.
             _on_signals(lambda *_: os.write(tell, b"!"))
-            print(f"raytes {raytes.__version__} is serving at {url}", flush=True)
+            print(f"raytes {raytes.__version__} is serving at {url}", file=stdout, flush=True)
             for line in _shortcomings(store):
                 print(f"WARNING: {line}", file=sys.stderr, flush=True)
             os.read(told, 1)

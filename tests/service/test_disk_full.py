@@ -72,3 +72,9 @@ def test_nothing_answered_is_lost_and_the_service_recovers_by_itself(
         assert ended.state is TesState.COMPLETE
     assert sorted(answered.values()) == sorted(int(path.name) for path in results.iterdir())
     assert len(list(service.client.list())) == len(answered)
+    # Ray tells of the store's death too, and not where the service's address is read from.
+    assert service.process is not None
+    assert service.process.stdout is not None
+    told = service.process.stdout
+    assert service.stop() == 0
+    assert told.read() == ""
