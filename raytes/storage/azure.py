@@ -94,7 +94,7 @@ class AzureStore(UnstagedWrites):
             )
         except Missing:
             return None
-        return None if _is_folder(found) else Object(path, found.size, found.etag)
+        return None if _is_folder(found) else _object(path, found)
 
     async def find_below(self, path: str) -> list[Object]:
         container, key = _split(path)
@@ -107,7 +107,7 @@ class AzureStore(UnstagedWrites):
             return [
                 Object(f"{container}/{blob.name}/", 0, None)
                 if _is_folder(blob)
-                else Object(f"{container}/{blob.name}", blob.size, blob.etag)
+                else _object(f"{container}/{blob.name}", blob)
                 async for blob in blobs
             ]
 
@@ -194,6 +194,12 @@ class AzureStore(UnstagedWrites):
 def _split(path: str) -> tuple[str, str]:
     container, _, key = path.partition("/")
     return container, key
+
+
+def _object(path: str, blob: Any) -> Object:
+    # In a listing the ETag has no quotes, and it would seem to be another version.
+    tag = blob.etag.strip('"')
+    return Object(path, blob.size, f'"{tag}"')
 
 
 def _is_folder(blob: Any) -> bool:

@@ -12,10 +12,10 @@ import pytest
 
 from raytes.errors import Canceled
 from raytes.models import TesFileType
-from raytes.storage import Storage
+from raytes.storage import Progress, Storage
 
 from .faulty_proxy import FaultyProxy, faulty_proxy
-from .object_store import S3Bucket
+from .object_store import Bucket, S3Bucket
 
 FILE, DIRECTORY = TesFileType.FILE, TesFileType.DIRECTORY
 
@@ -71,19 +71,19 @@ def test_an_object_is_fetched_once_for_all_runners_of_a_node(
     assert downloads(proxy) == ["in"]
 
 
-def test_a_new_version_is_fetched_again(
-    make: Callable[..., Storage],
-    s3: S3Bucket,
-    proxy: FaultyProxy,
-    tmp_path: Path,
-    never: threading.Event,
+def test_a_version_is_fetched_once_and_the_next_one_again_from_each_store(
+    make_storage: Callable[..., Storage], bucket: Bucket, tmp_path: Path, never: threading.Event
 ) -> None:
-    storage = make()
-    for data in (b"old", b"new", b"new"):
-        s3.put("in", data)
-        storage.fetch(f"{s3.url}/in", FILE, tmp_path / "in", never)
-        assert (tmp_path / "in").read_bytes() == data
-    assert downloads(proxy) == ["in", "in"]
+    moved = []
+    for data in (b"old!", b"new!"):
+        bucket.put("tree/in", data)
+        for path in ("tree/in", "tree/in", "tree/"):  # the last lists what lies there
+            progress, destination = Progress(), tmp_path / str(len(moved))
+            storage = make_storage(**bucket.settings)
+            storage.fetch(f"{bucket.url}/{path}", None, destination, never, progress=progress)
+            moved.append(progress.moved)
+        assert (destination / "in").read_bytes() == data
+    assert moved == [4, 0, 0] * 2
 
 
 def test_a_copy_can_be_written_without_harm_to_the_cache(
