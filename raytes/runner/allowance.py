@@ -40,6 +40,8 @@ def within_disk(
 ) -> Iterator[None]:
     """While in this block, let `control` fail when some directories hold too much.
 
+    They are looked at now and then: what comes last is for `is_over` to find.
+
     Parameters:
         limit: bytes; 0: there is none.
         occupied: the directories, asked each time.
@@ -61,6 +63,11 @@ def within_disk(
         control.recover()
 
 
+def is_over(limit: int, directories: Iterable[Path]) -> bool:
+    """Whether some directories hold more than so many bytes; 0: there is no limit."""
+    return bool(limit) and sum(map(bytes_on_disk, directories)) > limit
+
+
 def bytes_on_disk(directory: Path) -> int:
     """What lies in a directory, as far as it may be looked at, in bytes of its disk."""
     return sum(status.st_blocks for status in statuses_below(directory)) * _BLOCK
@@ -76,7 +83,7 @@ def _watch(
     delay = 0.0
     while not over.wait(delay):
         start = time.monotonic()
-        if sum(map(bytes_on_disk, occupied())) > limit:
+        if is_over(limit, occupied()):
             control.fail(failure)
             return
         delay = max(_LOOK_EVERY, _REST * (time.monotonic() - start))

@@ -1,8 +1,8 @@
 """What the kernel counts for a container: memory kills, peak memory, CPU time.
 
 Podman's own word on memory kills can't be relied on. The counters are read between the
-program's end and the removal of its cgroup by conmon's exit command, which takes a process
-start; where they are gone all the same, they are None.
+program's end and the removal of its cgroup, by conmon's exit command, which takes a process
+start, or with the container; where they are gone all the same, they are as they were before.
 """
 
 import re
@@ -22,6 +22,14 @@ class Usage:
     peak_memory: int | None = None  # bytes
     cpu_seconds: float | None = None
 
+    def over(self, earlier: "Usage") -> "Usage":
+        """This, where it is known, and an earlier one where not."""
+        return Usage(
+            earlier.memory_kills if self.memory_kills is None else self.memory_kills,
+            earlier.peak_memory if self.peak_memory is None else self.peak_memory,
+            earlier.cpu_seconds if self.cpu_seconds is None else self.cpu_seconds,
+        )
+
 
 class Cgroup:
     """The cgroup of a container, in version 1, 2 or hybrid."""
@@ -39,9 +47,14 @@ class Cgroup:
         self._memory = root / "memory" / paths["memory"] if "memory" in paths else None
         self._cpu = root / "cpuacct" / paths["cpuacct"] if "cpuacct" in paths else None
         self._v2 = root / paths[""] if "" in paths and self._memory is None else None
+        self._seen = Usage()
 
     def usage(self) -> Usage:
-        """The counters now."""
+        """The counters now; those that are gone, as they were when they were last asked for."""
+        self._seen = self._read().over(self._seen)
+        return self._seen
+
+    def _read(self) -> Usage:
         if self._v2 is not None:
             microseconds = _counter(self._v2, "cpu.stat", r"^usage_usec (\d+)")
             return Usage(

@@ -30,6 +30,8 @@ _CPU_PERIOD: Final = 100_000  # microseconds
 _FIRST_POLL: Final = 0.003  # seconds
 _LAST_POLL: Final = 0.25  # seconds
 _REMOVAL_ATTEMPTS: Final = 20
+_KILLS: Final = 8  # attempts, over some 25 seconds
+_FIRST_KILL: Final = 0.1  # seconds until the second one
 _GPU_KIND: Final = "nvidia.com/gpu"  # of the Container Device Interface
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # as a shell has it
 
@@ -106,6 +108,7 @@ class Execution:
         """On the node: what the container has written into its own filesystem, once it can."""
         self.is_cleaned_up = False
         """Whether Podman sets about cleaning the container up by itself when it has ended."""
+        self._over = threading.Event()
         for warning in warnings:
             report.line(f"podman warns: {warning}")
 
@@ -119,7 +122,7 @@ class Execution:
             InputFailed: another task has turned an input into something else.
             SystemFault: a file for stdout or stderr can't be written, or that for stdin be read.
         """
-        with self._control.killing(self._kill):
+        with self._control.killing(self._kill), self._until_over():
             try:
                 self._engine.initialize(self.container)
             except ContainerRefused as refusal:
@@ -142,13 +145,20 @@ class Execution:
                 if self._control.stop.is_set():  # its kill may have come too early
                     self._kill()
                 self._read(attachment, index)
+                state = self._await_end(attachment, conmon, cgroup)
                 usage = cgroup.usage()
-                state = self._await_end(attachment, conmon)
         self._report.executor_ended(index, state.exit_code)
         self._report.metadata(**_metadata(index, usage))
         self._control.check()
         memory_kill = bool(usage.memory_kills) or state.oom_killed
         return Result(state.exit_code, memory_kill, time.monotonic() - began)
+
+    @contextlib.contextmanager
+    def _until_over(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._over.set()
 
     def _began(self) -> int:
         index = self._report.executor_started(self._stdout.tail, self._stderr.tail)
@@ -183,9 +193,12 @@ class Execution:
         except OSError as error:
             raise unwritable(error) from error
 
-    def _await_end(self, attachment: Attachment, conmon: "_Conmon") -> ContainerState:
+    def _await_end(
+        self, attachment: Attachment, conmon: "_Conmon", cgroup: Cgroup
+    ) -> ContainerState:
         delay = _FIRST_POLL
         while True:
+            cgroup.usage()  # as long as it is there
             # Before asking: conmon ends right after its container.
             died = conmon.ends_within(delay)
             state = self._state()
@@ -234,9 +247,18 @@ class Execution:
         later.start()
 
     def _signal(self, name: str) -> None:
-        # The thread that runs the container notices a Podman that is gone, and says so.
-        with contextlib.suppress(PodmanUnavailable):
-            self._engine.kill(self.container, name)
+        delay = _FIRST_KILL
+        for _ in range(_KILLS):
+            try:
+                self._engine.kill(self.container, name)
+            except (PodmanUnavailable, ContainerRefused) as fault:
+                refused = fault
+            else:
+                return
+            if self._over.wait(delay):  # the thread that runs it has noticed, and says so
+                return
+            delay *= 2
+        self._report.line(f"the container can't be sent SIG{name}: {refused}")
 
 
 class _Conmon:
@@ -278,6 +300,8 @@ def specification(
         "env": executor.env or {},
         "labels": dict(sandbox.labels),
         "mounts": [_mount(bind) for bind in binds],
+        # A volume of Podman's own would be outside of what `disk_gb` counts.
+        "image_volume_mode": "ignore",
         "stdin": with_stdin,
         "terminal": False,
         "no_new_privileges": True,

@@ -5,7 +5,7 @@ import os
 import posixpath
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -48,16 +48,21 @@ def open_streams(
         InvalidMounts: stdout or stderr leads out of what is mounted, or through a link.
         SystemFault: stdout or stderr can't be written.
     """
-    try:
-        with ExitStack() as stack:
-            stdin = _stdin(executor.stdin, visible, stack)
-            stdout = _open(executor.stdout, plan, stack)
-            stderr = stdout
-            if executor.stderr != executor.stdout:
-                stderr = _open(executor.stderr, plan, stack)
+    with ExitStack() as files:
+        with _writing():
+            stdin = _stdin(executor.stdin, visible, files)
+            stdout = _open(executor.stdout, plan, files)
+            stderr = _open(executor.stderr, plan, files)
+        if stdout and stderr and os.path.sameopenfile(stdout.fileno(), stderr.fileno()):
+            stderr = stdout  # also by another name
+        try:
             yield Streams(stdin, stdout, stderr)
-    except OSError as error:
-        raise unwritable(error) from error
+        except BaseException:
+            with suppress(OSError):  # what has gone wrong first counts
+                files.close()
+            raise
+        with _writing():
+            files.close()
 
 
 def written_streams(executor: TesExecutor, plan: MountPlan) -> list[Bind]:
@@ -67,6 +72,15 @@ def written_streams(executor: TesExecutor, plan: MountPlan) -> list[Bind]:
         Bind(plan.streams[path], path, writable=False)
         for path in sorted(paths & plan.streams.keys())
     ]
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """In this block, what the kernel refuses is the fault of a stream's file."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(error) from error
 
 
 def unwritable(error: OSError) -> SystemFault:

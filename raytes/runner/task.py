@@ -24,7 +24,7 @@ from raytes.errors import (
 from raytes.failures import FailureReason
 from raytes.models import TesExecutor, TesState, TesTask
 from raytes.parameters import choices_of
-from raytes.runner.allowance import within_disk, within_time
+from raytes.runner.allowance import is_over, within_disk, within_time
 from raytes.runner.beneath import Namespace
 from raytes.runner.condition import is_low
 from raytes.runner.control import Control
@@ -209,6 +209,8 @@ class _Attempt:
         if staged.cache:
             self._report.metadata(cache=staged.cache)
         self._control.check()
+        if is_over(self._choices.disk, self._occupied()):
+            raise self._inputs_too_large()
         size = bytes_of_inputs(plan, originals)
         self._report.metadata(bytes_in=str(size))
         if staged.types:
@@ -307,7 +309,10 @@ class _Attempt:
             if (failure := self._control.failure) is None:
                 raise
             return failure
-        return self._judge(number, self._task.executors[number], result)
+        failed = self._judge(number, self._task.executors[number], result)
+        if failed is None and is_over(self._choices.disk, self._occupied()):
+            return self._too_much_written()
+        return failed
 
     def _judge(self, number: int, executor: TesExecutor, result: Result) -> ExecutorFailed | None:
         """What the end of an executor means for the task."""

@@ -40,3 +40,15 @@ def test_what_others_have_used_is_not_taken_for_the_containers(tmp_path: Path, l
 
 def test_what_is_gone_is_not_known(tmp_path: Path) -> None:
     assert Cgroup("c0ffee", 7, tmp_path / "proc", tmp_path / "cgroup").usage() == Usage()
+
+
+def test_what_is_gone_is_as_it_was_last_seen(tmp_path: Path) -> None:
+    write(tmp_path / "proc/7/cgroup", "0::/libpod-c0ffee\n")
+    group = tmp_path / "cgroup/libpod-c0ffee"
+    write(group / "memory.events", "oom_kill 0\n")
+    write(group / "memory.peak", "4096\n")
+    cgroup = Cgroup("c0ffee", 7, tmp_path / "proc", tmp_path / "cgroup")
+    assert cgroup.usage() == Usage(memory_kills=0, peak_memory=4096)
+    write(group / "memory.events", "oom_kill 1\n")
+    (group / "memory.peak").unlink()
+    assert cgroup.usage() == Usage(memory_kills=1, peak_memory=4096)

@@ -3,6 +3,7 @@
 import pytest
 
 from raytes.models import TesState
+from raytes.runner import allowance
 from raytes.runner.control import Control
 from raytes.runner.podman import Engine
 from raytes.runner.task import ExecutorFailed
@@ -92,7 +93,29 @@ def test_a_task_that_writes_more_than_its_disk_is_ended(
     assert "0.02 GB" in attempt.system_logs
 
 
-def test_inputs_that_are_larger_than_the_disk_end_the_task_before_it_runs(bench: Bench) -> None:
+@pytest.mark.parametrize("where", ["/o", "/tmp"], ids=["in an output", "in an image's volume"])
+def test_what_is_written_just_before_the_end_counts_too(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    if where == "/tmp" and bench.node.podman.engine().info()["store"]["graphDriverName"] == "vfs":
+        pytest.skip("this node can't see what containers write into their own filesystems")
+    monkeypatch.setattr(allowance, "_LOOK_EVERY", 600.0)  # seconds; after the first, at once
+    script = f"dd if=/dev/zero of={where}/f bs=1M count=30"
+    attempt = bench.run(
+        {
+            "executors": [{"image": bench.images.fussy, "command": ["sh", "-c", script]}],
+            "outputs": [{"path": "/o/f", "url": str(bench.files / "f")}],
+            "resources": {"disk_gb": 0.02},
+        }
+    )
+    assert attempt.exit_codes == [0]
+    assert attempt.failure_reason == "disk_full"
+
+
+def test_inputs_that_are_larger_than_the_disk_end_the_task_before_it_runs(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(allowance, "_LOOK_EVERY", 600.0)  # seconds
     (bench.files / "large").write_bytes(bytes(30_000_000))
     attempt = bench.sh(
         "true",
@@ -101,6 +124,7 @@ def test_inputs_that_are_larger_than_the_disk_end_the_task_before_it_runs(bench:
         resources={"disk_gb": 0.02},
     )
     assert attempt.failure_reason == "disk_full"
+    assert attempt.executors == []
 
 
 def test_a_task_within_its_disk_is_complete(bench: Bench) -> None:

@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from raytes.attempt import Update
+from raytes.errors import ContainerRefused, PodmanUnavailable
 from raytes.models import TesState
 from raytes.runner.control import Control
+from raytes.runner.podman import Engine
 from raytes.runner.service import PodmanService
 from tests.runner.conftest import Attempt, Bench
 
@@ -376,6 +378,23 @@ def test_a_cancelled_task_is_gone_when_it_is_canceled(bench: Bench) -> None:
     assert attempt.exit_codes == [137]
     assert bench.containers() == []
     assert not (bench.files / "f").exists()
+
+
+@pytest.mark.parametrize("fault", [PodmanUnavailable("busy"), ContainerRefused("can't kill it")])
+def test_a_kill_that_podman_does_not_do_at_once_is_tried_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    kill, faults = Engine.kill, [fault, fault]
+
+    def kill_at_last(*arguments: Any) -> None:
+        if faults:
+            raise faults.pop()
+        kill(*arguments)
+
+    monkeypatch.setattr(Engine, "kill", kill_at_last)
+    attempt = run_until_cancelled(bench, "echo up; sleep 30")
+    assert attempt.state is TesState.CANCELED
+    assert attempt.exit_codes == [137]
 
 
 def run_until_cancelled(bench: Bench, script: str, **settings: Any) -> Attempt:
