@@ -59,13 +59,19 @@ def known_options() -> frozenset[str]:
     return keywords(GCSFileSystem.__init__) | OF_FSSPEC
 
 
+class _FileSystem(GCSFileSystem):  # type: ignore[misc]
+    """gcsfs without its own six tries of each request: they are made in one place, `retrying`."""
+
+    _request = GCSFileSystem._request.__wrapped__
+
+
 class GcsStore(UnstagedWrites):
     """Buckets of Google Cloud Storage, or of a server with its JSON API."""
 
     def __init__(self, options: dict[str, Any]) -> None:
         session = {"timeout": _TIMEOUT} | as_objects(options.get("session_kwargs", {}))
         ours = {"session_kwargs": session, "use_listings_cache": False, "skip_instance_cache": True}
-        self._filesystem = GCSFileSystem(**(options | ours))
+        self._filesystem = _FileSystem(**(options | ours))
         self._uploads = asyncio.Semaphore(_UPLOADS_AT_ONCE)
 
     async def find(self, path: str) -> Object | None:
@@ -73,10 +79,7 @@ class GcsStore(UnstagedWrites):
         if not key:
             return None
         try:
-            found = await retrying(
-                lambda: self._filesystem._call("GET", "b/{}/o/{}", bucket, key, json_out=True),
-                self.fault_of,
-            )
+            found = await self._call("GET", "b/{}/o/{}", bucket, key, json_out=True)
         except Missing:
             return None
         return _object(path, found)
@@ -145,10 +148,7 @@ class GcsStore(UnstagedWrites):
 
     async def _send(self, file: Outgoing) -> None:
         async with self._uploads:
-            await write_over_seen(file, self.find, partial(self._put, file))
-
-    async def _put(self, file: Outgoing, seen: str | None) -> None:
-        await retrying(lambda: self._upload(file, seen), self.fault_of)
+            await write_over_seen(file, self.find, partial(self._upload, file))
 
     async def _upload(self, file: Outgoing, seen: str | None) -> None:
         """gcsfs' own upload knows of no version but the one that isn't there."""
@@ -172,7 +172,7 @@ class GcsStore(UnstagedWrites):
         with opened(file.source) as data:
             body += data.read() + f"\r\n--{boundary}--".encode()
         headers = {"Content-Type": f'multipart/related; boundary="{boundary}"'}
-        await self._filesystem._call(
+        await self._call(
             "POST",
             self._uploads_to(bucket),
             uploadType="multipart",
@@ -185,7 +185,7 @@ class GcsStore(UnstagedWrites):
         self, file: Outgoing, size: int, kind: str, condition: dict[str, str]
     ) -> None:
         bucket, _, key = file.path.partition("/")
-        answer, _ = await self._filesystem._call(
+        answer, _ = await self._call(
             "POST",
             self._uploads_to(bucket),
             uploadType="resumable",
@@ -198,12 +198,20 @@ class GcsStore(UnstagedWrites):
             with opened(file.source) as data:
                 while piece := data.read(_PART):
                     start = data.tell() - len(piece)
-                    await upload_chunk(self._filesystem, session, piece, start, size, kind)
+                    send = partial(
+                        upload_chunk, self._filesystem, session, piece, start, size, kind
+                    )
+                    # What the store has already, it leaves out.
+                    await retrying(send, self.fault_of)
                     file.transfer.moved(len(piece))
         except BaseException:
             with suppress(Exception):
                 await self._filesystem._call("DELETE", session)
             raise
+
+    async def _call(self, method: str, path: str, *names: str, **parameters: Any) -> Any:
+        call = partial(self._filesystem._call, method, path, *names, **parameters)
+        return await retrying(call, self.fault_of)
 
     def _uploads_to(self, bucket: str) -> str:
         return f"{self._filesystem._location}/upload/storage/v1/b/{quote(bucket)}/o"

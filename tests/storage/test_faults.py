@@ -208,6 +208,25 @@ def test_an_upload_gets_over_a_passing_fault(
     assert s3.open_uploads() == []
 
 
+def test_an_upload_goes_on_after_a_passing_fault_of_each_store(
+    make_storage: Callable[..., Storage],
+    proxied: tuple[FaultyProxy, Bucket],
+    tmp_path: Path,
+    never: threading.Event,
+) -> None:
+    proxy, bucket = proxied
+    data = os.urandom(9 * 2**20)
+    (tmp_path / "out").write_bytes(data)
+    storage = make_storage(**bucket.settings)
+    proxy.requests.clear()
+    proxy.faults.extend([503, "pass", "reset"])  # in parts, it has begun by the last
+    publish(storage, [Entry("", tmp_path / "out")], f"{bucket.url}/out", never)
+    proxy.faults.clear()
+    assert bucket.get("out") == data
+    sessions = [one for one in proxy.requests if "resumable" in one and "upload_id" not in one]
+    assert len(sessions) == (2 if bucket.url.startswith("gs:") else 0)
+
+
 UPLOAD = ["pass"] * 4  # LARGE's upload is begun, and gets its three parts
 
 
@@ -242,6 +261,21 @@ def test_a_fault_that_stays_is_final_after_some_attempts_and_says_so(
         publish(storage, [Entry("", tmp_path / "out")], f"{s3.url}/out", never)
     assert failed.value.transient
     assert len(proxy.requests) == retry.ATTEMPTS
+
+
+def test_retries_are_made_in_one_place_for_each_store(
+    make_storage: Callable[..., Storage],
+    proxied: tuple[FaultyProxy, Bucket],
+    tmp_path: Path,
+    never: threading.Event,
+) -> None:
+    proxy, bucket = proxied
+    proxy.requests.clear()
+    proxy.faults.extend([503] * 100)
+    with pytest.raises(InputFailed, match=rf"503.* in {retry.ATTEMPTS} attempts"):
+        make_storage(**bucket.settings).fetch(f"{bucket.url}/in", FILE, tmp_path / "in", never)
+    asked_twice = bucket.url.startswith("http")  # HEAD, and the first byte
+    assert len(proxy.requests) == retry.ATTEMPTS * (2 if asked_twice else 1)
 
 
 @pytest.mark.parametrize("status", [403, 405])
