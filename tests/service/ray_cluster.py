@@ -113,11 +113,14 @@ class RayCluster:
         return {**self.token, "RAY_ADDRESS": self.address}
 
     def service(self, directory: Path, image: str, **environment: str) -> Service:
-        """A service that joins it, with a local root that all nodes share: or all tasks that
-        use its files would be placed on the node that serves."""
-        config, files = directory / "raytes.toml", directory / "files"
-        files.mkdir()
-        config.write_text(f'local_root = [{{path = "{files}", shared = true}}]\n')
+        """A service that joins it, with a local root that all nodes share (or all tasks that
+        use its files would be placed on the node that serves), and `own` beside it, which is of
+        the node that serves."""
+        config, files, own = directory / "raytes.toml", directory / "files", directory / "own"
+        for root in (files, own):
+            root.mkdir()
+        roots = f'[{{path = "{files}", shared = true}}, {{path = "{own}"}}]'
+        config.write_text(f"local_root = {roots}\n")
         joining = {"RAYTES_CONFIG": str(config), "RAYTES_NETWORK": "none", **environment}
         service = Service(directory / "state", image, **self.environment, **joining)
         service.files, service.cluster = files, self.processes

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -116,6 +117,32 @@ def test_a_node_without_raytes_gets_no_task(
         assert task.state is TesState.COMPLETE
         assert len(task.logs or []) == 1
     await_node(service, 2, "raytes can't be run on this node")
+
+
+def node_of(task: TesTask) -> str:
+    [log] = task.logs or []
+    return (log.metadata or {})["node"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a node a name of its own")
+def test_what_uses_a_root_that_is_not_shared_is_run_on_the_node_that_serves(
+    cluster: RayCluster, service: Service
+) -> None:
+    name_it = ("unshare", "--uts", "sh", "-c", 'hostname another-node && exec "$@"', "sh")
+    cluster.add_node(cpus=4, within=name_it)
+    await_node(service, 2)
+    own = service.files.parent / "own"
+    (own / "in").write_text("in")
+    read = {"inputs": [{"url": f"file://{own}/in", "path": "/in"}]}
+    write = {"outputs": [{"url": str(own / "out"), "path": "/o/out"}]}
+    ids = [service.submit("cp", "/in", "/etc/in", resources=SMALL, **read) for _ in range(2)]
+    ids += [service.submit("cp", "/etc/passwd", "/o/out", resources=SMALL, **write)]
+    tasks = [service.finish(task_id) for task_id in ids]
+    assert {task.state for task in tasks} == {TesState.COMPLETE}
+    assert {node_of(task) for task in tasks} == {socket.gethostname()}
+    assert (own / "out").exists()
+    assert node_of(service.run("true", resources=LARGE)) == "another-node"
 
 
 @pytest.mark.parametrize(
