@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc  # which Ray Serve comes with
 import ray
 
 from raytes.config import Settings
@@ -20,6 +21,8 @@ _OBJECT_STORE_BYTES = 100 * 2**20
 
 _KNOCK_TIMEOUT_S = 10.0
 
+_ANY_CALL = "/ray.rpc.NodeInfoGcsService/CheckAlive"  # its request may be empty
+
 _CLAIM = "serve"
 _CLAIM_WITHIN_S = 10.0
 _CLAIM_EVERY_S = 0.2
@@ -28,6 +31,12 @@ _OPEN_CLUSTER = """\
 WARNING: this Ray cluster asks nobody for a token. Whoever reaches its ports, the containers
 of tasks included, can run any code on all its nodes. Start it with RAY_AUTH_MODE=token
 (docs/how-to/cluster.md says how)."""
+_IN_VAIN = (
+    "this Ray cluster asks nobody for a token, and this process does (RAY_AUTH_MODE=token, or a "
+    "token at ~/.ray/auth_token): so they can't work together. Start the cluster with the token "
+    "(docs/how-to/cluster.md says how); or, if nobody but you reaches its ports, set "
+    "RAY_AUTH_MODE=disabled here"
+)
 
 
 class ClusterUnreachable(RaytesError):
@@ -71,7 +80,7 @@ def joined_ray(settings: Settings) -> Iterator[None]:
     """A connection to the cluster that RAY_ADDRESS names, with the service's name claimed.
 
     Raises:
-        ClusterUnreachable: there is no cluster.
+        ClusterUnreachable: there is no cluster, or one that doesn't want this process's token.
         NameTaken: a service of that name is being served there.
     """
     variables = {name: value for name, value in os.environ.items() if name.startswith("RAY_SERVE_")}
@@ -86,7 +95,9 @@ def joined_ray(settings: Settings) -> Iterator[None]:
     except ConnectionError as error:
         raise ClusterUnreachable(f"the Ray cluster can't be joined: {error}") from None
     try:
-        if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
+        if _is_open(ray.get_runtime_context().gcs_address):
+            if os.environ.get("RAY_AUTH_MODE", "").lower() == "token":  # Ray sets it too
+                raise ClusterUnreachable(_IN_VAIN)
             print(_OPEN_CLUSTER, file=sys.stderr, flush=True)
         claim = _claim_name(settings.name)
         yield
@@ -107,6 +118,20 @@ def _knock(address: str) -> None:
             f"no Ray cluster answers at {address} ({error.strerror or error}): is it up, and is "
             "RAY_ADDRESS the address of its head, HOST:PORT as `ray start` prints it?"
         ) from None
+
+
+def _is_open(address: str) -> bool:
+    """Whether who has no token gets in all the same.
+
+    What this process was told of tokens doesn't tell: a cluster that wants none takes any. And a
+    channel of Ray's own would add this process's token and certificates.
+    """
+    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            channel.unary_unary(_ANY_CALL)(b"", timeout=_KNOCK_TIMEOUT_S)
+        except grpc.RpcError:  # for want of a token, or of a certificate
+            return False
+    return True
 
 
 def serve_runs() -> bool:

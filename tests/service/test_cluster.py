@@ -57,6 +57,7 @@ def test_a_second_service_of_the_name_is_refused(joined: Service, new_service: N
     )
     assert refused.returncode == 1
     assert "a service named raytes is being served on this cluster" in refused.stderr
+    assert "token" not in refused.stderr  # the cluster asks for one
     assert joined.run("true").state is TesState.COMPLETE
 
 
@@ -80,3 +81,46 @@ def test_a_stopped_service_leaves_the_cluster_as_it_was(
         if actors == "[]":
             break
         assert time.monotonic() < deadline, actors
+
+
+@pytest.fixture(scope="module")
+def open_cluster(podman_images: Images) -> Iterator[dict[str, str]]:
+    """A head node that asks nobody for a token; the environment of who joins it."""
+    cluster = RayCluster(cpus=1, RAY_AUTH_MODE="disabled")
+    yield cluster.environment
+    cluster.stop()
+
+
+_JOIN = """
+from raytes.cluster import joined_ray
+from raytes.config import Settings
+with joined_ray(Settings()):
+    print("joined")
+"""
+
+
+def join(environment: dict[str, str], mode: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", _JOIN],
+        env={**os.environ, **environment, "RAY_AUTH_MODE": mode},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+
+
+@pytest.mark.slow
+def test_a_cluster_that_asks_for_no_token_is_warned_of(open_cluster: dict[str, str]) -> None:
+    joined = join(open_cluster, mode="disabled")
+    assert "joined" in joined.stdout, joined.stderr
+    assert "WARNING: this Ray cluster asks nobody for a token" in joined.stderr
+
+
+@pytest.mark.slow
+def test_a_cluster_that_asks_for_no_token_can_not_be_joined_with_one(
+    open_cluster: dict[str, str],
+) -> None:
+    refused = join(open_cluster, mode="token")
+    assert refused.returncode != 0
+    assert "ClusterUnreachable: this Ray cluster asks nobody for a token" in refused.stderr
+    assert "RAY_AUTH_MODE=disabled" in refused.stderr
