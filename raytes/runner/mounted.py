@@ -4,6 +4,7 @@ Podman mounts by name. Where tasks may write, in a local root that is `rw`, one 
 something else there by the time: a link to what only the node has.
 """
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -39,8 +40,15 @@ def check_mounts(binds: Iterable[Bind], pid: int) -> None:
     Raises:
         InputFailed: something of it is not what lies there, or can't be looked at.
     """
-    container = Namespace([Bind(Path(f"/proc/{pid}/root"), "/", writable=False)])
+    root = Path(f"/proc/{pid}/root")
+    container = Namespace([Bind(root, "/", writable=False)])
     for bind in binds:
+        if not os.access(root, os.X_OK):
+            raise InputFailed(
+                f"the input {bind.destination} can't be mounted: {bind.source} lies where tasks "
+                "may write (a local root with rw), and nobody here may look at what the container "
+                "has mounted; run Podman's service as the runner's user, among the same processes"
+            )
         try:
             with held(bind.source) as meant:
                 mounted = container.resolve(bind.destination)

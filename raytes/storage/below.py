@@ -8,7 +8,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
 from typing import BinaryIO, Final
 
@@ -76,21 +76,24 @@ def _walked(root: Path, relative: PurePath, step: Callable[[str, int], int]) -> 
 
 
 def _look(name: str, directory: int) -> int:
+    # As a directory first: only then is mounted what an automounter has there.
+    with suppress(NotADirectoryError):
+        return os.open(name, _DIRECTORY, dir_fd=directory)
     found = os.open(name, _ANYTHING, dir_fd=directory)
     if stat.S_ISLNK(os.fstat(found).st_mode):
         os.close(found)
-        raise _through_link(name)
+        raise ThroughLink(errno.ELOOP, "the way to it leads through a link", name)
     return found
 
 
 def _enter(name: str, directory: int) -> int:
     try:
-        os.mkdir(name, dir_fd=directory)
-    except FileExistsError:
-        if stat.S_ISLNK(os.lstat(name, dir_fd=directory).st_mode):
-            raise _through_link(name) from None
-    return os.open(name, _DIRECTORY, dir_fd=directory)
-
-
-def _through_link(name: str) -> ThroughLink:
-    return ThroughLink(errno.ELOOP, "the way to it leads through a link", name)
+        found = _look(name, directory)
+    except FileNotFoundError:
+        with suppress(FileExistsError):
+            os.mkdir(name, dir_fd=directory)
+        found = _look(name, directory)
+    if not stat.S_ISDIR(os.fstat(found).st_mode):
+        os.close(found)
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)
+    return found

@@ -521,6 +521,26 @@ def test_a_stdout_can_not_be_led_out_of_the_mounts(bench: Bench) -> None:
     assert victim.read_text() == "untouched"
 
 
+def test_scratch_may_be_reached_through_a_link(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "scratch").symlink_to("real")
+    attempt = bench.run(
+        {
+            "executors": [
+                bench.executor("echo x | tee /o/f", stdout="/o/log"),
+                bench.executor("cat; ls /c", stdin="/o/log"),
+            ],
+            "inputs": [{"path": "/c/in", "content": "c"}],
+            "volumes": ["/c"],
+            "outputs": [output(bench, "/o", "o", type="DIRECTORY")],
+        },
+        scratch_dir=tmp_path / "scratch",
+    )
+    assert attempt.state is TesState.COMPLETE, attempt.system_logs
+    assert attempt.stdout(1) == "x\nin\n"
+    assert (bench.files / "o/log").read_text() == (bench.files / "o/f").read_text() == "x\n"
+
+
 def test_an_older_longer_output_leaves_no_old_bytes(bench: Bench) -> None:
     (bench.files / "f").write_text("a long old content")
     bench.sh("printf new > /out/f", outputs=[output(bench, "/out/f", "f")])

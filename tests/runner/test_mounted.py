@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from raytes.config import LocalRoot
 from raytes.models import TesState
-from raytes.runner.podman import Engine
+from raytes.runner.podman import ContainerState, Engine
 from tests.runner.conftest import Attempt, Bench
 
 # What an executor does that has the directory `job` mounted at /job.
@@ -66,6 +67,20 @@ def test_a_link_for_an_input_lets_nothing_of_the_node_be_stored(
     assert attempt.failure_reason == "output_failed", attempt.system_logs
     assert "leads through a link (a)" in attempt.system_logs
     assert not (bench.files / "out").exists()
+
+
+def test_what_podman_has_mounted_has_to_be_seen(
+    run: Callable[..., Attempt], bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inspect = Engine.inspect
+
+    def inspect_from_elsewhere(self: Engine, container: str) -> ContainerState:
+        return replace(inspect(self, container), pid=0)
+
+    monkeypatch.setattr(Engine, "inspect", inspect_from_elsewhere)
+    attempt = run("a", bench.executor("true"))
+    assert attempt.executors == []
+    assert "nobody here may look at what the container has mounted" in attempt.system_logs
 
 
 def test_a_link_for_an_input_leads_no_stream_to_the_node(
