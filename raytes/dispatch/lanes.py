@@ -20,39 +20,18 @@ a while, as long as another one could hold it.
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from operator import itemgetter
 
 from raytes.dispatch.shape import Node, Shape, fits
-
-BOOT_S = 15.0
-"""A runner that should fit but hasn't come up for so long is taken to be waiting for
-resources that somebody else on the cluster holds."""
+from raytes.dispatch.supply import BOOT_S, Runner, Supply
 
 WARY_S = 30.0
 """So long a task that failed on a node waits rather than run there again."""
 
 _TOLD_AT_ONCE = 100  # tasks of a lane; of a million that wait for a node, the oldest
-
-
-@dataclass(slots=True)
-class Runner:
-    """A runner as the lanes see it: asked for, then on a node and idle or at a task."""
-
-    id: str
-    shape: Shape
-    asked: float  # when Ray was asked for it
-    without: frozenset[str] = frozenset()  # the nodes where it can't be
-    node: str | None = None  # None: not up yet
-    up: float = 0.0  # when it came up
-    idle_since: float | None = None  # None: at a task, or not up yet
-
-    @property
-    def pending(self) -> bool:
-        return self.node is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +193,7 @@ class Lanes:
         """What is to be done now; to be asked again after each event and at `deadline`."""
         self._forget_wariness()
         free = _Free(self._open, self._runners.values())
-        supply = _Supply(self._runners.values())
+        supply = Supply(self._runners.values())
         request: list[Shape] = []
         claim: Claim | None = None
         released: set[str] = set()
@@ -228,22 +207,16 @@ class Lanes:
             idle = supply.take_idle(len(lane), partial(self._can_do, lane))
             wake += idle
             waiting, lease = len(lane) - len(idle), leases[lane.shape]
-            placed, stuck = 0, list[str]()
-            while placed + len(stuck) < len(lane):
-                runner = supply.take_pending(partial(self._could_do, lane))
-                if runner is None:
-                    break
-                # Its room is taken also if it is late: to ask for another in its place, and let
-                # it go as one too many, would go on for ever.
-                has_room = free.reserve(runner.shape)
-                if has_room and self._clock() - runner.asked < BOOT_S:
-                    placed += 1
-                elif has_room or unplaced[lease] < self._max_pending:
-                    stuck.append(runner.id)
-                    unplaced[lease] += 1
-                else:
-                    released.add(runner.id)
-            waiting -= placed
+            counted = supply.count_on_pending(
+                len(lane),
+                able=partial(self._could_do, lane),
+                reserve=lambda runner: free.reserve(runner.shape, runner.without),
+                may_wait=self._max_pending - unplaced[lease],
+                now=self._clock(),
+            )
+            released.update(counted.surplus)
+            unplaced[lease] += len(counted.stuck)
+            waiting -= counted.placed
             while waiting > unplaced[lease] and free.reserve(lease):
                 request.append(lease)
                 waiting -= 1
@@ -256,7 +229,7 @@ class Lanes:
             could_be = could_be and waiting > len(lane.wary)
             if could_be and claim is not None:
                 # They would snatch what is claimed.
-                released.update(stuck)
+                released.update(counted.stuck)
                 continue
             # Demand that an autoscaler can see: more than one, never one for each task.
             demand = max(0, min(waiting, self._max_pending) - unplaced[lease])
@@ -491,32 +464,6 @@ def _by_age(lanes: Iterable[Lane]) -> list[Lane]:
     return [lane for _, lane in sorted(aged, key=itemgetter(0))]
 
 
-class _Supply:
-    """The runners that have no task, until a lane counts on them."""
-
-    def __init__(self, runners: Iterable[Runner]) -> None:
-        runners = list(runners)
-        self.idle = [runner for runner in runners if runner.idle_since is not None]
-        self._pending = [runner for runner in runners if runner.pending]
-
-    def take_idle(self, most: int, able: Callable[[Runner], bool]) -> list[str]:
-        """Count on up to so many idle ones; their ids."""
-        taken = list(islice(filter(able, self.idle), most))
-        self.idle = [runner for runner in self.idle if runner not in taken]
-        return [runner.id for runner in taken]
-
-    def take_pending(self, able: Callable[[Runner], bool]) -> Runner | None:
-        """Count on the one that was asked for first, of those that aren't up yet."""
-        taken = next(filter(able, self._pending), None)
-        if taken is not None:
-            self._pending.remove(taken)
-        return taken
-
-    def pending(self) -> list[str]:
-        """Those that aren't up yet and that nobody counts on."""
-        return [runner.id for runner in self._pending]
-
-
 @dataclass(slots=True)
 class _Left:
     """What one node has left."""
@@ -567,9 +514,11 @@ class _Free:
             if runner.node is not None:
                 self._take(runner.node, runner.shape, 1)
 
-    def reserve(self, shape: Shape) -> bool:
-        """Set room for one runner aside, on the first node where it fits."""
+    def reserve(self, shape: Shape, without: Collection[str] = ()) -> bool:
+        """Set room for one runner aside, on the first node where it fits but those `without`."""
         for node_id, left in self._left.items():
+            if node_id in without:
+                continue
             if self._nodes[node_id].suits(shape) and left.fits(shape):
                 self._take(node_id, shape, 1)
                 return True

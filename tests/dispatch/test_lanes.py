@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raytes.dispatch.lanes import BOOT_S, WARY_S, Lanes, Plan
+from raytes.dispatch.lanes import WARY_S, Lanes, Plan
 from raytes.dispatch.shape import Node, Shape
+from raytes.dispatch.supply import BOOT_S
 
 SMALL = Shape(cpus=1, memory=1)
 BIG = Shape(cpus=2, memory=1)
@@ -478,6 +479,21 @@ def test_a_task_that_waits_for_another_node_keeps_nobody_from_the_one_where_it_f
     cluster.add(Shape(cpus=1, memory=2), "b")
     cluster.settle()
     assert tasks_running(cluster) == ["b"]
+
+
+def test_a_runner_that_keeps_away_from_a_node_has_no_room_set_aside_there() -> None:
+    cluster = Cluster(3, 1)
+    cluster.free["node0"] = 0
+    cluster.add(SMALL, "0")
+    cluster.settle()
+    assert where(cluster, "0") == "node1"
+    cluster.add(SMALL, "a")
+    cluster.lanes.make_wary("a", SMALL, "node0")
+    cluster.settle()
+    assert list(cluster.without.values())[-1] == {"node0"}
+    other = Shape(cpus=1, memory=1, on_demand=True)
+    cluster.add(other, *(f"b{n}" for n in range(9)))
+    assert cluster.lanes.plan().request.count(other) == 3 + MAX_PENDING
 
 
 @given(
