@@ -12,15 +12,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
+from pydantic import BaseModel, ValidationError
 
 from raytes.errors import RaytesError
 from raytes.lifecycle import FINAL
 from raytes.models import BASE_PATH, TesServiceInfo, TesState, TesTask
 from raytes.views import View
+
+D = TypeVar("D", bound=BaseModel)
 
 # A short task is seen to end at once; a long one costs the server one request a second.
 _FIRST_PAUSE = 0.05
@@ -145,7 +148,7 @@ class Client:
 
     def service_info(self) -> TesServiceInfo:
         """What the server says of itself."""
-        return TesServiceInfo.model_validate(self._request("GET", "/service-info"))
+        return self._as(TesServiceInfo, self._request("GET", "/service-info"))
 
     def health(self) -> dict[str, Any]:
         """How a raytes server and its nodes are; the specification has nothing of the kind.
@@ -183,6 +186,8 @@ class Client:
         reply = self._request(
             "POST", "/tasks", content=content, headers={"Content-Type": "application/json"}
         )
+        if "id" not in reply:
+            raise self._no_tes_server("the new task has no id")
         return str(reply["id"])
 
     def get(self, id: str, view: View = View.FULL) -> TesTask:
@@ -194,7 +199,7 @@ class Client:
         return self._get(id, View.MINIMAL).state
 
     def _get(self, id: str, view: View, deadline: float | None = None) -> TesTask:
-        return _task(self._read(_path(id), {"view": view.value}, deadline))
+        return self._task(self._read(_path(id), {"view": view.value}, deadline))
 
     def cancel(self, id: str) -> None:
         """Cancels a task. One that has ended stays as it is, and that is no error."""
@@ -309,7 +314,9 @@ class Client:
             query["tag_value"] = [*tags.values()]
         while True:
             page = self._read("/tasks", query)
-            yield from map(_task, page["tasks"])
+            if not isinstance(page.get("tasks"), list):
+                raise self._no_tes_server("a list of tasks has no tasks")
+            yield from map(self._task, page["tasks"])
             if not page.get("next_page_token"):
                 return
             query["page_token"] = page["next_page_token"]
@@ -341,6 +348,8 @@ class Client:
                 "Is the service running, and is this its address?",
                 passing=self._has_answered,
             ) from error
+        except httpx.RequestError as error:  # what came can't be decoded
+            raise self._no_tes_server(str(error) or type(error).__name__) from error
         self._has_answered = True
         if response.is_error:
             raise _refusal(response)
@@ -349,8 +358,28 @@ class Client:
         except ValueError:
             reply = None
         if not isinstance(reply, dict):
-            raise ServerUnreachable(f"what answers at {self.server} is not a TES server")
+            raise self._no_tes_server("a reply is no JSON object")
         return reply
+
+    def _task(self, document: Any) -> TesTask:
+        if not isinstance(document, dict):
+            raise self._no_tes_server("a task is no JSON object")
+        task = self._as(TesTask, {"executors": [], **document})
+        if "executors" not in document:
+            # The MINIMAL view leaves out what the model requires: it is there, but not as set.
+            task.model_fields_set.discard("executors")
+        return task
+
+    def _as(self, model: type[D], document: dict[str, Any]) -> D:
+        try:
+            return model.model_validate(document)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise self._no_tes_server(f"{model.__name__} {where}: {first['msg']}") from error
+
+    def _no_tes_server(self, why: str) -> ServerUnreachable:
+        return ServerUnreachable(f"what answers at {self.server} is not a TES server: {why}")
 
 
 _Stream = tuple[int, int, StreamName]
@@ -359,14 +388,6 @@ _Stream = tuple[int, int, StreamName]
 
 def _path(id: str) -> str:
     return f"/tasks/{quote(id, safe='')}"
-
-
-def _task(document: dict[str, Any]) -> TesTask:
-    task = TesTask.model_validate({"executors": [], **document})
-    if "executors" not in document:
-        # The MINIMAL view leaves out what the model requires: it is there, but not as set.
-        task.model_fields_set.discard("executors")
-    return task
 
 
 def _refusal(response: httpx.Response) -> RequestRefused:

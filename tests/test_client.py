@@ -1,5 +1,5 @@
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -391,11 +391,44 @@ def test_an_error_that_is_no_problem_document_is_shown_as_it_is(
     assert str(refusal.value) == f"Bad Gateway (502): {body}"
 
 
-def test_what_is_no_tes_server_is_told_apart(client: Client, script: Script) -> None:
-    script.on("GET", "/service-info", Reply("<html>Welcome</html>", 200, "text/html"))
+NO_TES = [
+    Reply("<html>Welcome</html>", 200, "text/html"),
+    Reply("{}", headers={"Content-Encoding": "gzip"}),
+    Reply("[]"),
+    Reply({"tasks": [{"state": "SLEEPING"}], "state": "SLEEPING", "name": 1}),
+]
 
-    with pytest.raises(ServerUnreachable, match="is not a TES server"):
-        client.service_info()
+
+@pytest.mark.parametrize("reply", NO_TES, ids=lambda reply: str(reply.body)[:20])
+@pytest.mark.parametrize(
+    ("method", "path", "ask"),
+    [
+        ("GET", "/service-info", Client.service_info),
+        ("GET", "/tasks", lambda client: list(client.list())),
+        ("GET", "/tasks/one", lambda client: client.get("one")),
+        ("POST", "/tasks", lambda client: client.create({})),
+    ],
+)
+def test_what_is_no_tes_server_is_told_apart(
+    client: Client,
+    script: Script,
+    method: str,
+    path: str,
+    ask: Callable[[Client], object],
+    reply: Reply,
+) -> None:
+    script.on(method, path, reply)
+    with pytest.raises(ServerUnreachable, match="is not a TES server: "):
+        ask(client)
+
+
+@pytest.mark.parametrize("body", [{}, {"tasks": None}, {"tasks": ["one"]}])
+def test_a_list_without_tasks_is_none_of_a_tes_server(
+    client: Client, script: Script, body: object
+) -> None:
+    script.on("GET", "/tasks", body)
+    with pytest.raises(ServerUnreachable, match="is not a TES server: "):
+        list(client.list())
 
 
 def test_a_server_that_is_not_there_is_named() -> None:
