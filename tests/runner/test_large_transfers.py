@@ -1,9 +1,10 @@
-"""A lot of data through a task: from an S3 store, through a container, and back."""
+"""A lot of data through a task: from each kind of store, through a container, and back."""
 
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,17 @@ import pytest
 
 from raytes.models import TesState
 from tests.runner.conftest import Attempt, Bench
-from tests.storage.object_store import S3Bucket, new_bucket_name
+from tests.storage.file_servers import SSHD, ftp_server, sftp_server
+from tests.storage.object_store import (
+    AzureContainer,
+    Bucket,
+    GcsBucket,
+    S3Bucket,
+    new_bucket_name,
+)
 from tests.storage.seaweedfs import KEY, SECRET, seaweedfs
+from tests.storage.servers import AZURITE, azurite, fake_gcs
+from tests.storage.test_objects import files_below
 
 pytestmark = pytest.mark.slow
 
@@ -33,8 +43,8 @@ def bucket(endpoint: str) -> S3Bucket:
     return S3Bucket(endpoint, new_bucket_name(), key=KEY, secret=SECRET)
 
 
-def run(bench: Bench, bucket: S3Bucket, script: str, **task: Any) -> Attempt:
-    return bench.run({"executors": [bench.executor(script)], **task}, **bucket.settings)
+def run(bench: Bench, place: "Bucket | Place", script: str, **task: Any) -> Attempt:
+    return bench.run({"executors": [bench.executor(script)], **task}, **place.settings)
 
 
 def test_an_object_of_a_gigabyte_comes_and_goes_unchanged(
@@ -93,3 +103,85 @@ def test_two_thousand_small_files_come_and_go_with_their_names(
     assert {name: bucket.get(f"copy/{name}") for name in sample} == {
         name: files[name] for name in sample
     }
+
+
+@dataclass
+class Place:
+    """Somewhere on a server, as an ordinary client sees it."""
+
+    url: str
+    settings: dict[str, Any]
+    put: Callable[[str, bytes], None]
+    files: Callable[[], dict[str, bytes]]
+
+
+def in_bucket(bucket: Bucket) -> Place:
+    def files() -> dict[str, bytes]:
+        return {key: bucket.get(key) or b"" for key in list(bucket.keys())}
+
+    return Place(bucket.url, bucket.settings, bucket.put, files)
+
+
+@pytest.fixture(params=["gs", "abfs", "ftp", "sftp"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    served, own = tmp_path / "served", tmp_path / "own"
+    served.mkdir()
+    own.mkdir()
+
+    def put(name: str, data: bytes) -> None:
+        (served / name).parent.mkdir(parents=True, exist_ok=True)
+        (served / name).write_bytes(data)
+
+    match request.param:
+        case "gs":
+            with fake_gcs() as endpoint:
+                yield in_bucket(GcsBucket(endpoint, new_bucket_name()))
+        case "abfs":
+            if not AZURITE:
+                pytest.skip("Azurite isn't installed")
+            with azurite(own) as endpoint:
+                yield in_bucket(AzureContainer(endpoint, new_bucket_name()))
+        case "ftp":
+            with ftp_server(served) as server:
+                yield Place(server.url, server.settings, put, lambda: files_below(served))
+        case "sftp":
+            if not SSHD.exists():
+                pytest.skip("OpenSSH's server is not installed")
+            with sftp_server(served, own) as server:
+                yield Place(server.url, server.settings, put, lambda: files_below(served))
+
+
+def test_a_tree_with_much_in_it_comes_and_goes_unchanged_on_each_kind_of_server(
+    bench: Bench, place: Place
+) -> None:
+    files = {f"{n % 7}/{n} {NAMES[n % len(NAMES)]}": str(n).encode() for n in range(200)}
+    files |= {"large": os.urandom(50 * PIECE), "empty": b""}
+    for name, data in files.items():
+        place.put(f"a/{name}", data)
+    place.put("ab/another", b"not this one")
+
+    attempt = run(
+        bench,
+        place,
+        "find /in -type f | wc -l; cp -r /in/. /out/; mkdir -p /out/nothing/here",
+        inputs=[{"url": f"{place.url}/a", "path": "/in", "type": "DIRECTORY"}],
+        outputs=[{"url": f"{place.url}/copy/", "path": "/out", "type": "DIRECTORY"}],
+    )
+    back = run(
+        bench,
+        place,
+        "cd /in; find nothing; ls -l empty | wc -l",
+        inputs=[{"url": f"{place.url}/copy", "path": "/in", "type": "DIRECTORY"}],
+    )
+
+    assert attempt.state is TesState.COMPLETE, attempt.system_logs
+    assert attempt.stdout() == f"{len(files)}\n"
+    copied = {
+        name.removeprefix("copy/"): data
+        for name, data in place.files().items()
+        if name.startswith("copy/") and not name.endswith("/")
+    }
+    copied.pop("nothing/here", None)  # Azure's sign of an empty directory
+    assert copied.keys() == files.keys()
+    assert [name for name in files if copied[name] != files[name]] == []
+    assert back.stdout() == "nothing\nnothing/here\n1\n"

