@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import raytes
 from raytes.config import GB, Settings
@@ -42,7 +42,7 @@ def examine(settings: Settings, instance: str, version: str) -> Condition:
     service = PodmanService(settings, instance)
     fault, shortcomings = _of_another(version) or _unwritable(settings.scratch), []
     try:
-        info = service.engine().info()
+        info = _info(service)
     except PodmanUnavailable as error:
         podman, fault = None, str(error)
     else:
@@ -75,6 +75,16 @@ def out_of_reach(cause: str) -> Condition:
         "environment that Ray runs in there"
     )
     return Condition(None, None, None, (sentence,), sentence)
+
+
+def _info(service: PodmanService) -> dict[str, Any]:
+    """What the node's Podman says of itself, if need be by a service that is started anew: no
+    node is ill because the one before was killed at this moment."""
+    engine = service.engine()
+    try:
+        return engine.info()
+    except PodmanUnavailable:
+        return service.engine().info()
 
 
 def _of_another(version: str) -> str:

@@ -3,12 +3,15 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import raytes
 from raytes.runner.condition import Condition, examine, out_of_reach
+from raytes.runner.podman import Engine
 from raytes.runner.task import Node
+from tests.runner.test_service import kill_service
 
 
 @pytest.fixture
@@ -40,6 +43,24 @@ def test_a_node_whose_podman_does_not_answer_says_so(
     [sentence] = found.shortcomings
     assert str(tmp_path / "podman.sock") in sentence
     assert found.fault == sentence
+
+
+def test_a_node_whose_podman_service_is_killed_under_the_look_is_well(
+    node: Node, look: Callable[..., Condition], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info, killed = Engine.info, iter([True])
+
+    def kill_first(engine: Engine) -> dict[str, Any]:
+        if next(killed, False):
+            kill_service(node.instance)
+        return info(engine)
+
+    node.podman.engine()
+    monkeypatch.setattr(Engine, "info", kill_first)
+    found = look()
+    assert next(killed, None) is None
+    assert found.fault == ""
+    assert found.podman
 
 
 def test_a_node_where_files_can_not_be_written_says_so(
