@@ -1,11 +1,7 @@
 """The load: tasks of several kinds, and the model that knows how each must end."""
 
 import random
-import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +14,14 @@ from raytes.models import TesState, TesTask
 from raytes.views import View
 from tests.service.running import Service
 
-KINDS = {"succeeds": 6, "fails": 1, "fails in part": 1, "is cancelled": 1, "is cut off": 1}
+KINDS = {
+    "succeeds": 4,
+    "has steps": 2,
+    "fails": 1,
+    "fails in part": 1,
+    "is cancelled": 1,
+    "is cut off": 1,
+}
 """What may become of a task, and how often. The last is created on a connection that is cut
 before the reply: it is there once or not at all."""
 
@@ -26,6 +29,7 @@ _SHAPES = ({"cpu_cores": 1, "ram_gb": 0.128}, {"cpu_cores": 1, "ram_gb": 0.25}, 
 _KILLED = 137  # the exit code of a container that was killed from outside
 _STUCK_AFTER_S = 120  # without one more task's end
 _NAME = "chaos-"
+_FILES = ("first", "below/second")  # in the directory that a task of several steps makes
 
 
 @dataclass
@@ -45,24 +49,6 @@ class Load:
     chance: random.Random
     sent: dict[str, Sent] = field(default_factory=dict)
 
-    @contextmanager
-    def coming(self, rate: float) -> Iterator[None]:
-        """Have tasks come and be cancelled while in this block, so many a second."""
-        over = threading.Event()
-
-        def come() -> None:
-            while not over.wait(1 / rate):
-                self.submit()
-                self.cancel_some()
-
-        with ThreadPoolExecutor(1) as thread:
-            coming = thread.submit(come)
-            try:
-                yield
-            finally:
-                over.set()
-            coming.result()
-
     def submit(self) -> None:
         """Send one more task of a random kind and shape."""
         number = len(self.sent)
@@ -70,8 +56,16 @@ class Load:
         sent = self.sent[f"{_NAME}{number}"] = Sent(kind)
         document = {
             "name": f"{_NAME}{number}",
-            "executors": self._executors(kind, number),
-            "outputs": [{"path": "/out/result", "url": f"file://{self._output(number)}"}],
+            "inputs": [{"path": "/in/name", "content": f"{_NAME}{number}"}],
+            "executors": self._executors(kind),
+            "volumes": ["/shared"],
+            "outputs": [
+                {
+                    "path": "/out/result",
+                    "url": f"file://{self._output(number)}",
+                    "type": "DIRECTORY" if kind == "has steps" else "FILE",
+                }
+            ],
             "resources": self.chance.choice(_SHAPES),
         }
         try:
@@ -85,7 +79,7 @@ class Load:
 
     def cancel_some(self) -> None:
         """Cancel what is to be cancelled and can be now."""
-        for sent in self.sent.values():
+        for sent in list(self.sent.values()):
             if sent.kind == "is cancelled" and sent.id is not None and not sent.canceled:
                 try:
                     self.service.client.cancel(sent.id)
@@ -122,6 +116,7 @@ class Load:
     def check_files(self) -> None:
         """Once the service has stopped: nothing but outputs is where these are stored."""
         outputs = {str(number) for number in range(len(self.sent))}
+        outputs |= {part for file in _FILES for part in Path(file).parts}
         assert {path.name for path in self.service.files.rglob("*")} <= outputs
 
     def _check(self, task: TesTask) -> None:
@@ -139,8 +134,12 @@ class Load:
             assert task.state is TesState.EXECUTOR_ERROR, task
         else:
             assert task.state is TesState.COMPLETE, task
-            assert self._output(int(name.removeprefix(_NAME))).read_text() == f"{name}\n"
-            assert [output.size_bytes for output in logs[-1].outputs] == [str(len(name) + 1)]
+            output = self._output(int(name.removeprefix(_NAME)))
+            stored = [output / file for file in _FILES] if kind == "has steps" else [output]
+            assert [file.read_text() for file in stored] == [name] * len(stored), task
+            assert {file.url: file.size_bytes for file in logs[-1].outputs} == {
+                f"file://{file}": str(len(name)) for file in stored
+            }
         for log in logs:
             assert log.end_time or task.state is TesState.CANCELED, task
             lines = log.system_logs or []
@@ -148,9 +147,16 @@ class Load:
         for log in logs[:-1]:
             assert (log.metadata or {}).get("failure_reason") or log.system_logs, task
 
-    def _executors(self, kind: str, number: int) -> list[dict[str, object]]:
-        write = f"echo {_NAME}{number} > /out/result; sleep 0.{self.chance.randrange(10)}"
+    def _executors(self, kind: str) -> list[dict[str, object]]:
+        write = f"cp /in/name /out/result; sleep 0.{self.chance.randrange(10)}"
         shell = self.service.executor
+        if kind == "has steps":
+            first, second = _FILES
+            make = f"cd /out; mkdir -p result/{Path(second).parent}; cp /shared/it result/{first}"
+            return [
+                shell("cp", "/in/name", "/shared/it"),
+                shell("sh", "-c", f"{make}; cp /shared/it result/{second}"),
+            ]
         if kind == "fails":
             return [shell("sh", "-c", f"{write}; exit 3")]
         if kind == "fails in part":

@@ -15,7 +15,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ from raytes.models import TesTask
 from raytes.surroundings import runtime_path
 from tests.chaos import victims
 from tests.chaos.load import Load, until_next_end
+from tests.chaos.meanwhile import meanwhile
 from tests.chaos.victims import Kill
 from tests.images import Images
 from tests.postgres import Server
@@ -94,21 +95,31 @@ def run(service: Service, kills: Mapping[str, Kill], say: Say) -> None:
     order += chance.choices(list(kills), k=max(0, rounds - len(order)))
     killed: list[tuple[str, float]] = []
     began = time.monotonic()
-    with load.coming(rate):
+    beside = Beside({name: kills[name] for name in victims.SMALL}, random.Random(seed + 1))
+    with (
+        meanwhile(load.submit, lambda: 1 / rate),
+        meanwhile(load.cancel_some, lambda: 0.2),
+        meanwhile(beside.kill, beside.pause),
+    ):
         for what in order[:rounds]:
-            # Between any two statements: there is no event to wait for.
-            time.sleep(chance.uniform(0.5, 2))
+            # Between any two statements: there is no event to wait for. Some come right upon
+            # the one before, when what is killed is still being mended.
+            time.sleep(max(0, chance.uniform(-1, 2)))
+            say(f"{time.monotonic() - began:7.1f} s  {what}")
             if moment := kill(kills[what], chance):
                 killed.append((what, moment))
     tasks = load.settle()
     seconds = time.monotonic() - began
     load.check(tasks)
+    repaired = service.client.health()["repaired"]
     assert service.stop() == 0
     load.check_files()
     assert_nothing_is_left(service)
 
     tried_again = sum(len(task.logs or []) > 1 for task in tasks)
     say(f"{len(tasks)} tasks in {seconds:.0f} s, {tried_again} tried again: {ends(tasks)}")
+    say(f"  killed while something else was: {dict(beside.killed)}")
+    say(f"  what the store has repaired since it was started last: {repaired or 'nothing'}")
     for what in kills:
         waits = [until_next_end(moment, tasks) for name, moment in killed if name == what]
         known = [wait for wait in waits if wait is not None]
@@ -118,6 +129,22 @@ def run(service: Service, kills: Mapping[str, Kill], say: Say) -> None:
         if known:
             words += f"; next end after {statistics.median(known):.1f} s, at most {max(known):.1f}"
         say(words)
+
+
+@dataclass
+class Beside:
+    """Small things that die whatever else is dying, or being started again, at that moment."""
+
+    kills: Mapping[str, Kill]
+    chance: random.Random
+    killed: Counter[str] = field(default_factory=Counter)
+
+    def pause(self) -> float:
+        return self.chance.uniform(2, 10)
+
+    def kill(self) -> None:
+        what = self.chance.choice(list(self.kills))
+        self.killed[what] += self.kills[what](self.chance)
 
 
 def kill(kill: Kill, chance: random.Random) -> float | None:

@@ -32,6 +32,17 @@ _PROCESSES = {
 }
 
 
+SMALL = (
+    "the store",
+    "a runner",
+    "an API replica",
+    "the Podman service",
+    "the watcher of the Podman service",
+    "a container's conmon",
+)
+"""Those that may die at any moment, that of the service's start too. (Ray Serve doesn't start if
+its HAProxy is killed while that is being started.)"""
+
 _FROZEN = ("the store", "a runner")
 _FROZEN_S = (0.5, 3)
 _FULL_S = (0.5, 2)

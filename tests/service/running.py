@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -71,23 +72,26 @@ class Service:
 
     def containers(self) -> list[str]:
         """The containers of this service that aren't gone."""
-        return containers(f"raytes.instance={self._instance()}")
+        return containers(f"raytes.instance={self._instance}")
 
     def processes(self) -> list[tuple[int, str]]:
         """The processes of the service, with their command lines: those of its Ray, its
         Podman service, HAProxy, and its containers with their conmon."""
-        assert self.process is not None
-        socket = f"raytes-{hashlib.sha256(self._instance().encode()).hexdigest()[:12]}/"
+        socket = f"raytes-{hashlib.sha256(self._instance.encode()).hexdigest()[:12]}/"
         # HAProxy leaves its family when it is started anew.
         marks = (socket, f"{runtime_path(self.state_dir)}/h/", *self.containers())
         table = _process_table()
-        family = {self.process.pid, *self.cluster()}
+        serving = self.process  # None: it is stopped, or another thread is just starting it
+        family = {*([serving.pid] if serving else ()), *self.cluster()}
         family |= {pid for pid, (_, line) in table.items() if any(mark in line for mark in marks)}
         while grown := {pid for pid, (parent, _) in table.items() if parent in family} - family:
             family |= grown
         return [(pid, line) for pid, (_, line) in table.items() if pid in family]
 
+    @cached_property
     def _instance(self) -> str:
+        """What tells its containers and its Podman service from those of others. It is asked for
+        once: the database may be out of reach later."""
         url = self.environment.get("RAYTES_DATABASE")
         return recall(database_of(Settings(state_dir=self.state_dir, database=url)))["instance"]
 
