@@ -8,6 +8,7 @@ import json
 import os
 import re
 from contextlib import suppress
+from itertools import permutations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -369,6 +370,16 @@ class Settings(BaseSettings):
         object.__setattr__(self, "local_root", absolute)
         return self
 
+    @model_validator(mode="after")
+    def _no_root_in_a_writable_one(self) -> "Settings":
+        for inner, outer in permutations(self.local_root, 2):
+            if outer.rw and _is_inside(inner.path, outer.path):
+                raise ValueError(
+                    f"local_root: {inner.path} lies in {outer.path}, where tasks may write (rw): "
+                    "one of them could put a link to anything in its place; keep them apart"
+                )
+        return self
+
     @property
     def database_file(self) -> Path:
         """The SQLite database, where `database` names no other."""
@@ -400,6 +411,12 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, _ConfigFile(settings_cls)
+
+
+def _is_inside(path: Path, directory: Path) -> bool:
+    """Whether a path leads into a directory, as it is written or with its links resolved."""
+    real, real_directory = Path(os.path.realpath(path)), Path(os.path.realpath(directory))
+    return directory in path.parents or real_directory in real.parents
 
 
 class _OfNode(BaseSettings):

@@ -192,6 +192,18 @@ def test_a_local_root_in_the_file_can_be_writable_and_shared(tmp_path: Path) -> 
     )
 
 
+def test_no_local_root_lies_in_one_that_tasks_may_write_to(tmp_path: Path) -> None:
+    """They could put a link in its place: what that leads to would be a local root then."""
+    (tmp_path / "outer/inner").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("outer/inner")
+    outer = LocalRoot(path=tmp_path / "outer", rw=True)
+    for inner in ("outer/inner", "outer/not/yet", "link"):
+        with pytest.raises(ValidationError, match="where tasks may write"):
+            config.load(local_root=[outer, LocalRoot(path=tmp_path / inner)])
+        config.load(local_root=[LocalRoot(path=tmp_path / "outer"), tmp_path / inner])
+    config.load(local_root=[outer, LocalRoot(path=tmp_path / "outer2", rw=True)])
+
+
 def test_stores_are_tables_in_the_file(tmp_path: Path) -> None:
     file = toml(tmp_path, '[storage."s3://lab"]\nendpoint_url = "http://127.0.0.1:9000"\n')
     assert config.load(file).storage == {"s3://lab": {"endpoint_url": "http://127.0.0.1:9000"}}
