@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from raytes.storage import faults
 from raytes.storage.aside import Aside, check_in_place
 from raytes.storage.below import opened
-from raytes.storage.faults import Fault, Forbidden, Missing
+from raytes.storage.faults import Fault, Forbidden, Missing, Replaced
 from raytes.storage.hosts import refusal_of_address
 from raytes.storage.objects import Object, Outgoing, Staged, check_size
 from raytes.storage.progress import Transfer
@@ -214,6 +214,8 @@ class _Session:
                 file.write(piece)
                 transfer.moved(len(piece))
         self._end_of_transfer()
+        if self.find(found.path) != found:
+            raise Replaced
         if found.size != _UNKNOWN_SIZE:
             check_size(found, destination)
 

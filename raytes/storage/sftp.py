@@ -21,7 +21,7 @@ from asyncssh import sftp
 from raytes.storage import faults
 from raytes.storage.aside import Aside, check_in_place
 from raytes.storage.below import held
-from raytes.storage.faults import Fault, Missing
+from raytes.storage.faults import Fault, Missing, Replaced
 from raytes.storage.objects import Object, Outgoing, Staged, check_size
 from raytes.storage.parallel import in_parallel
 from raytes.storage.progress import Transfer
@@ -107,6 +107,8 @@ class SftpStore:
                 follow_symlinks=True,  # else a link would become a link on the node
                 progress_handler=_hook(session, transfer),
             )
+            if _object(found.path, await session.client.stat(found.path)) != found:
+                raise Replaced
             check_size(found, destination)
 
         await self._do(get)

@@ -196,6 +196,23 @@ def test_a_transfer_can_be_canceled(
     assert (tmp_path / "after").read_bytes() == b"it goes on"
 
 
+@pytest.mark.parametrize("module_server", ["ftp", "sftp"], indirect=True)
+def test_a_file_that_is_written_anew_while_it_is_read_is_not_mixed(
+    storage: Storage, server: FileServer, tmp_path: Path, never: threading.Event
+) -> None:
+    served = server.root / "in"
+    served.write_bytes(os.urandom(12 * MIB))
+    os.utime(served, (1000, 1000))
+    ticks = iter(range(0, 10**9, 10))  # seconds: long enough that there is a line at once
+    audience = Mock(Nobody, line=lambda message: os.utime(served, (2000, 2000)))
+    begun = Progress("in", audience, clock=lambda: next(ticks))
+    with pytest.raises(InputFailed, match="replaced while it was being read") as failed:
+        storage.fetch(f"{server.url}/in", FILE, tmp_path / "in", never, progress=begun)
+    assert failed.value.transient
+    storage.fetch(f"{server.url}/in", FILE, tmp_path / "in", never)
+    assert (tmp_path / "in").read_bytes() == served.read_bytes()
+
+
 @pytest.mark.parametrize("module_server", ["ftp"], indirect=True)
 def test_what_was_canceled_while_it_connected_leaves_a_later_file_alone(
     server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
