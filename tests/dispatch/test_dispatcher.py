@@ -1,7 +1,7 @@
 """The dispatcher on a Ray, with runners that do as a test says."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import orjson
 import pytest
 import ray
-from ray.exceptions import ActorUnavailableError
+from ray.exceptions import ActorUnavailableError, RayActorError
 from sqlalchemy import Connection
 
 from raytes import ids
@@ -19,6 +19,7 @@ from raytes.config import Settings
 from raytes.dispatch import calls, closures, dispatcher, upkeep
 from raytes.dispatch.calls import kill_named
 from raytes.dispatch.dispatcher import Dispatcher, pause_before
+from raytes.dispatch.lanes import Lanes
 from raytes.dispatch.leases import RUNNER_PREFIX
 from raytes.dispatch.nodes import Nodes
 from raytes.dispatch.shape import Shape
@@ -52,6 +53,7 @@ class Puppet:
         self._at = 0
         self._most = 0
         self._ending: dict[str, Any] = {"state": TesState.COMPLETE}
+        self._leftovers = ["container c, which nobody owns"]
 
     async def describe(self) -> RunnerInfo:
         await self._may_answer.wait()
@@ -79,6 +81,11 @@ class Puppet:
     async def canceled(self) -> None:
         """Wait until it was told to cancel."""
         await self._canceled.wait()
+
+    async def sweep(self) -> list[str]:
+        """As the real one, this finds what is there, and so the next time nothing."""
+        found, self._leftovers = self._leftovers, []
+        return found
 
     async def most(self) -> int:
         """How many attempts it was at, at once."""
@@ -409,6 +416,52 @@ def test_an_attempt_that_nobody_sees_to_is_lost_and_its_runner_ended_first(
     assert asyncio.run(asyncio.wait_for(go(), 60))["state"] == "SYSTEM_ERROR"
     [runner] = failed
     assert story.submitted.index(runner) < story.submitted.index(changes.lose)
+
+
+def test_what_nobody_knows_of_is_found_and_put_right(
+    story: Story, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A runner that nobody leases, a waiting task that is in no lane, a container without owner."""
+    monkeypatch.setattr(upkeep, "_SWEEP_EVERY_S", 0.05)
+
+    async def go() -> Mapping[str, int]:
+        await story.runner.told.remote(answer=True, end=True)
+        await story.start()
+        name = RUNNER_PREFIX + ids.mint()
+        stranger: Any = ray.remote(Puppet).options(name=name, num_cpus=0).remote("stranger")
+        story.dispatcher.reserve(1)
+        forgotten = story.create()
+        while b"COMPLETE" not in (story.database.reader.get(forgotten.id, View.MINIMAL) or b""):
+            await story.looks.get()
+        with pytest.raises(RayActorError):
+            await stranger.stopped.remote()
+        while "leftovers" not in (repaired := (await story.dispatcher.health(0)).repaired):
+            await story.looks.get()
+        await story.until_ended()
+        return repaired
+
+    repaired = asyncio.run(asyncio.wait_for(go(), 60))
+    assert repaired.keys() == {"strangers", "forgotten", "leftovers"}
+    assert "container c, which nobody owns" in caplog.text
+
+
+def test_a_retry_is_wary_of_the_node_where_the_last_attempt_failed(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wary: list[tuple[str, Shape, str]] = []
+    monkeypatch.setattr(Lanes, "make_wary", lambda _, *whereof: wary.append(whereof))
+    story.settings = story.settings.model_copy(update={"max_retries": 1, "retry_delay": 0.0})
+
+    async def go() -> str:
+        await story.runner.end.remote(state=TesState.SYSTEM_ERROR, retry=True)
+        await story.start()
+        while b"SYSTEM_ERROR" not in (story.database.reader.get(story.task, View.MINIMAL) or b""):
+            await story.looks.get()
+        await story.until_ended()
+        return ray.get_runtime_context().get_node_id()
+
+    node = asyncio.run(asyncio.wait_for(go(), 60))
+    assert wary == [(story.task, SHAPE, node)]
 
 
 @pytest.mark.parametrize("of_node", [True, False])
