@@ -145,8 +145,8 @@ def stage_in(
 def bytes_of_inputs(plan: MountPlan, originals: Mapping[int, Original]) -> int:
     """How large the inputs are, in bytes, but for directories that are read where they are."""
     staged = sum(map(_size, plan.staged.values()))
-    files = (one.path for i, one in originals.items() if i not in plan.staged and not one.directory)
-    return staged + sum(path.stat().st_size for path in files)
+    mounted = (one for i, one in originals.items() if i not in plan.staged and not one.directory)
+    return staged + sum(one.size for one in mounted)
 
 
 def _size(path: Path) -> int:
@@ -217,16 +217,19 @@ def _url_of(one: TesInput) -> str | None:
 
 
 def _original(path: Path, settings: Settings) -> Original:
-    if not path.exists():
-        raise InputFailed(f"the input {path} doesn't exist on node {os.uname().nodename}")
-    if not (path.is_file() or path.is_dir()):
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputFailed(f"the input {path} doesn't exist on node {os.uname().nodename}") from None
+    directory = stat.S_ISDIR(status.st_mode)
+    if not (directory or stat.S_ISREG(status.st_mode)):
         raise InputFailed(f"the input {path} is neither a file nor a directory")
     exposed = any(
         root.rw and path.is_relative_to(root.path.resolve()) for root in settings.local_root
     )
-    if exposed and path.is_dir() and not is_unicode(str(path)):
+    if exposed and directory and not is_unicode(str(path)):
         raise InputFailed(
             f"the input {path} lies in a writable root and can't be mounted, because its path is "
             "not UTF-8; rename it"
         )
-    return Original(path, directory=path.is_dir(), exposed=exposed)
+    return Original(path, directory=directory, exposed=exposed, size=status.st_size)

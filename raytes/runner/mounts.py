@@ -35,6 +35,7 @@ class Original:
     path: Path  # without links
     directory: bool
     exposed: bool = False  # below a local root declared `rw`: tasks may write there
+    size: int = 0  # bytes of a file, when it was looked at
 
 
 @dataclass(frozen=True, slots=True)

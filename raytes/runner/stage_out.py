@@ -1,6 +1,5 @@
 """Stage-out: the outputs of a task stored, all of them unseen before one appears."""
 
-import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
@@ -109,7 +108,7 @@ class StageOut:
         what = one if len(self._going) == 1 else "the outputs"
         self._progress = Progress(what, self._audience, parts=len(self._going))
         for going in self._going:
-            sizes = [os.stat(entry.source).st_size for entry in going.entries if entry.source]
+            sizes = [_size(entry.source) for entry in going.entries if entry.source]
             self._progress.expect(len(sizes), sum(sizes))
         self._for_each(self._stage)
 
@@ -154,6 +153,13 @@ class StageOut:
     def _marked(self, entry: Entry) -> Entry:
         is_original = not (entry.source is None or entry.source.is_relative_to(self._scratch))
         return Entry(entry.relative, entry.source, is_original)
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:  # another task has removed it: whoever stores it says so
+        return 0
 
 
 def _lanes(all_going: Sequence[_Going]) -> list[list[_Going]]:

@@ -101,9 +101,9 @@ class RemoteOutput:
             file = Outgoing(entry.source, path, aside, transfer, announce, ask, seen)
             async with self._remote.slots.one():
                 staged = await store.stage(file)
+            size = os.stat(entry.source).st_size
         except (Fault, OSError, urls.InvalidURL) as error:
             raise self._failed(url, error) from error
-        size = os.stat(entry.source).st_size
         self._files[entry.relative] = _File(entry, url, size, staged, transfer)
 
     async def _commit_all(self, files: Sequence[_File]) -> None:

@@ -10,7 +10,9 @@ import pytest
 
 from raytes.config import LocalRoot
 from raytes.models import TesState
+from raytes.runner import task
 from raytes.runner.podman import ContainerState, Engine
+from raytes.runner.stage_out import StageOut
 from tests.runner.conftest import Attempt, Bench
 
 # What an executor does that has the directory `job` mounted at /job.
@@ -67,6 +69,30 @@ def test_a_link_for_an_input_lets_nothing_of_the_node_be_stored(
     assert attempt.failure_reason == "output_failed", attempt.system_logs
     assert "leads through a link (a)" in attempt.system_logs
     assert not (bench.files / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("of", "step", "reason"),
+    [(task, "stage_in", "input_failed"), (StageOut, "stage", "output_failed")],
+)
+def test_what_another_task_removes_is_not_the_node_s_fault(
+    bench: Bench, run: Callable[..., Attempt], monkeypatch: pytest.MonkeyPatch,
+    of: object, step: str, reason: str,
+) -> None:  # fmt: skip
+    original = getattr(of, step)
+
+    def remove_first(*arguments: Any) -> Any:
+        (bench.files / "job/a/d/f").unlink()
+        return original(*arguments)
+
+    monkeypatch.setattr(of, step, remove_first)
+    attempt = run(
+        "a/d/f",
+        bench.executor("true"),
+        outputs=[{"path": "/x", "url": str(bench.files / "out")}],
+    )
+    assert (attempt.state, attempt.failure_reason) == (TesState.SYSTEM_ERROR, reason)
+    assert (attempt.last.retry, attempt.last.of_node) == (False, False)
 
 
 def test_what_podman_has_mounted_has_to_be_seen(
