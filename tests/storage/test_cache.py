@@ -74,12 +74,11 @@ def test_an_object_is_fetched_once_for_all_runners_of_a_node(
 def test_a_version_is_fetched_once_and_the_next_one_again_from_each_store(
     make_storage: Callable[..., Storage], bucket: Bucket, tmp_path: Path, never: threading.Event
 ) -> None:
-    moved = []
+    storage, moved = make_storage(**bucket.settings), []
     for data in (b"old!", b"new!"):
         bucket.put("tree/in", data)
         for path in ("tree/in", "tree/in", "tree/"):  # the last lists what lies there
             progress, destination = Progress(), tmp_path / str(len(moved))
-            storage = make_storage(**bucket.settings)
             storage.fetch(f"{bucket.url}/{path}", None, destination, never, progress=progress)
             moved.append(progress.moved)
         assert (destination / "in").read_bytes() == data

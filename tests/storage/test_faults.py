@@ -316,12 +316,13 @@ def test_a_directory_with_one_bad_file_fails_and_names_it(
 
 
 @pytest.fixture
-def impatience(monkeypatch: pytest.MonkeyPatch) -> float:
+def impatience(monkeypatch: pytest.MonkeyPatch, proxied: tuple[FaultyProxy, Bucket]) -> float:
     """The seconds, instead of a minute, that each store is given for its next byte."""
     monkeypatch.setattr(s3_module, "_READ_TIMEOUT", 1)
     monkeypatch.setattr(web, "_TIMEOUT", ClientTimeout(total=None, sock_read=1))
     monkeypatch.setattr(gcs, "_TIMEOUT", ClientTimeout(total=None, sock_read=1))
-    monkeypatch.setitem(azure._TIMEOUTS, "read_timeout", 1)
+    if azures := proxied[1].settings["storage"].get("abfs://"):
+        azures["read_timeout"] = 1
     return 1
 
 
