@@ -354,7 +354,7 @@ def test_who_is_in_a_hurry_does_not_wait_for_what_runs(story: Story) -> None:
     async def go() -> None:
         await story.runner.told.remote(answer=True, end=False)
         await story.start()
-        while not (await story.dispatcher.health(0)).nodes[0].tasks:
+        while not await story.runner.most.remote():
             await story.looks.get()
         story.dispatcher.hurry()
         stopping = asyncio.create_task(story.dispatcher.stop())
