@@ -19,7 +19,8 @@ class Registry:
     directory: Path
     user: str = ""  # "name:password"; empty: anybody may pull
     images: dict[str, Path] = field(default_factory=dict)  # "name/reference" → where it is saved
-    faults: int = 0  # so many requests for manifests are answered with 503
+    faults: int = 0  # so many requests for manifests are answered with `fault`
+    fault: tuple[int, str, str] = (503, "UNAVAILABLE", "busy")  # a status, a code, words
     manifests_served: int = 0
     on_blob: threading.Event = field(default_factory=threading.Event)
     """Set when a request for a blob was met by `blobs_wait`."""
@@ -77,14 +78,17 @@ class _Handler(BaseHTTPRequestHandler):
     def _manifest(self, name: str, reference: str) -> None:
         if self.shelf.faults > 0:
             self.shelf.faults -= 1
-            self._answer(503, b"busy")
+            self._refuse(*self.shelf.fault)
         elif saved := self.shelf.images.get(f"{name}/{reference}"):
             self.shelf.manifests_served += 1
             manifest = (saved / "manifest.json").read_bytes()
             self._answer(200, manifest, {"Content-Type": _DOCKER_MANIFEST})
         else:
-            error = {"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}
-            self._answer(404, json.dumps({"errors": [error]}).encode())
+            self._refuse(404, "MANIFEST_UNKNOWN", "manifest unknown")
+
+    def _refuse(self, status: int, code: str, words: str) -> None:
+        error = {"code": code, "message": words}
+        self._answer(status, json.dumps({"errors": [error]}).encode())
 
     def _answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)

@@ -17,17 +17,21 @@ from raytes.runner.control import Control
 from raytes.runner.images import is_lasting, qualified, require_image
 from raytes.runner.podman import ContainerRefused, NotFound
 from tests.runner.conftest import Attempt, Bench, Registries
+from tests.runner.registry import Registry
 
 
 @pytest.fixture(autouse=True)
-def _no_image_stays(registries: Registries) -> Iterator[None]:
+def _no_image_stays(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
+    if "registries" not in request.fixturenames:
+        return
+    registries: Registries = request.getfixturevalue("registries")
+    pulled = []
     for registry in (registries.open, registries.private):
-        registry.faults = 0
+        registry.faults, registry.fault = 0, Registry.fault
         registry.blobs_wait = None
-        for key in registry.images:
-            name = f"{registry.address}/{':'.join(key.rsplit('/', 1))}"
-            subprocess.run(["podman", "rmi", "--force", name], capture_output=True)
+        pulled += [f"{registry.address}/{':'.join(key.rsplit('/', 1))}" for key in registry.images]
+    subprocess.run(["podman", "rmi", "--force", *pulled], capture_output=True)
 
 
 def run(bench: Bench, image: str, **settings: object) -> Attempt:
@@ -89,15 +93,34 @@ def test_a_missing_tag_is_said_in_the_registry_s_words(
     assert "is tried again" not in attempt.system_logs
 
 
+_QUOTA = (403, "DENIED", "Quota exceeded for quota metric 'Requests per project per region'")
+
+
+@pytest.mark.parametrize("fault", [Registry.fault, _QUOTA], ids=["busy", "too often"])
 def test_a_fault_that_passes_is_no_failure(
-    bench: Bench, registries: Registries, monkeypatch: pytest.MonkeyPatch
+    bench: Bench,
+    registries: Registries,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: tuple[int, str, str],
 ) -> None:
     monkeypatch.setattr("raytes.runner.images._FIRST_DELAY", 0.01)
     image = registries.open.add(bench.images.busybox, "lab/flaky", "v1")
-    registries.open.faults = 2
+    registries.open.faults, registries.open.fault = 2, fault
     attempt = run(bench, image)
     assert attempt.state is TesState.COMPLETE
     assert attempt.system_logs.count("is tried again") == 2
+
+
+def test_a_registry_that_denies_access_is_not_asked_again(
+    bench: Bench, registries: Registries
+) -> None:
+    image = registries.open.add(bench.images.busybox, "lab/denied", "v1")
+    denied = (403, "DENIED", "requested access to the resource is denied")
+    registries.open.faults, registries.open.fault = 1, denied
+    attempt = run(bench, image)
+    assert attempt.failure_reason == "image_pull"
+    assert not attempt.last.retry
+    assert "is tried again" not in attempt.system_logs
 
 
 def test_a_private_registry_is_asked_with_the_node_s_credentials(

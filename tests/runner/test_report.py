@@ -14,6 +14,12 @@ from raytes.runner.report import Report
 from raytes.runner.streams import Tail
 
 
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    for wait in ("_STATE_AFTER", "_TAILS_EVERY", "_LINES_AFTER", "_AGAIN_AFTER"):
+        monkeypatch.setattr(report, wait, 0.01)
+
+
 class Line:
     """The way to the store: a test says what arrives."""
 
@@ -36,6 +42,7 @@ def words(lines: tuple[str, ...]) -> list[str]:
     return [line.partition(" ")[2] for line in lines]
 
 
+@pytest.mark.usefixtures("_impatient")
 def test_one_update_is_under_way_and_what_is_new_goes_with_the_next() -> None:
     line = Line()
     one = Report("task", 1, line.send)
@@ -51,6 +58,7 @@ def test_one_update_is_under_way_and_what_is_new_goes_with_the_next() -> None:
     assert second.unconfirmed == ()
 
 
+@pytest.mark.usefixtures("_impatient")
 def test_what_did_not_arrive_is_said_again() -> None:
     line = Line()
     one = Report("task", 1, line.send)
@@ -66,6 +74,7 @@ def test_what_did_not_arrive_is_said_again() -> None:
     assert again.system_logs == ()
 
 
+@pytest.mark.usefixtures("_impatient")
 def test_tails_that_did_not_arrive_are_said_again() -> None:
     line = Line()
     one = Report("task", 1, line.send)
@@ -102,6 +111,7 @@ def test_tails_are_sent_no_more_often_than_they_may(monkeypatch: pytest.MonkeyPa
         assert (sent - 1) * 0.1 <= clock - began
 
 
+@pytest.mark.usefixtures("_impatient")
 def test_the_last_update_has_all_that_the_store_is_not_known_to_have() -> None:
     line = Line()
     one = Report("task", 1, line.send)
@@ -113,6 +123,7 @@ def test_the_last_update_has_all_that_the_store_is_not_known_to_have() -> None:
     assert words(last.system_logs) == ["second"]
 
 
+@pytest.mark.usefixtures("_impatient")
 def test_lines_are_kept_up_to_a_bound_and_what_is_missing_is_said() -> None:
     line = Line()
     one = Report("task", 1, line.send)
