@@ -18,9 +18,11 @@ from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 import ray
+from pydantic import ValidationError
 from ray.exceptions import RayError
 from sqlalchemy import Connection
 
+import raytes
 from raytes import ids
 from raytes.attempt import Update
 from raytes.config import Settings
@@ -35,6 +37,7 @@ from raytes.dispatch.nodes import Nodes
 from raytes.dispatch.pauses import growing_pause
 from raytes.dispatch.shape import Node, Shape, with_disk
 from raytes.dispatch.upkeep import Upkeep
+from raytes.failures import FailureReason
 from raytes.models import TesState
 from raytes.runner.actor import AttemptKey, Runner
 from raytes.store import changes
@@ -368,7 +371,13 @@ class Dispatcher:
         """Begin an attempt and see it to its end."""
         self._backlog.release(task_id)
         self._refill()
-        assignment = await self._persist(partial(changes.assign, task_id=task_id, runner=lease.id))
+        try:
+            assignment = await self._persist(
+                partial(changes.assign, task_id=task_id, runner=lease.id)
+            )
+        except ValidationError as error:
+            await self._refuse([task_id], "internal_error", _unreadable(error))
+            return
         if assignment is None:  # cancelled just now
             return
         self._backlog.count -= 1
@@ -544,7 +553,7 @@ class Dispatcher:
             for task_id in chain.from_iterable(tasks for _, tasks in hopeless):
                 self._backlog.release(task_id)
             for shape, tasks in hopeless:
-                await self._refuse(shape, tasks)
+                await self._refuse(tasks, "infeasible", self._why_hopeless(shape))
 
     async def _for_ever(self, loop: Coroutine[Any, Any, None]) -> None:
         """A loop without which nothing goes on: if it fails, the store starts afresh."""
@@ -573,16 +582,18 @@ class Dispatcher:
             for task_id in tasks:
                 await self._persist(partial(changes.note, task_id=task_id, line=line))
 
-    async def _refuse(self, shape: Shape, tasks: list[str]) -> None:
+    def _why_hopeless(self, shape: Shape) -> str:
         largest = self._lanes.largest_node()
         there_is = f"the largest node has {largest}" if largest else "there is no node"
-        line = (
+        return (
             f"No node can hold this task: it asks for {shape}, and {there_is}. "
             "Ask for less, or add such a node to the cluster."
         )
+
+    async def _refuse(self, tasks: list[str], reason: FailureReason, line: str) -> None:
+        """End queued tasks that can't run, of which the backlog has been told."""
         refusals = [
-            partial(changes.refuse, task_id=task_id, reason="infeasible", line=line)
-            for task_id in tasks
+            partial(changes.refuse, task_id=task_id, reason=reason, line=line) for task_id in tasks
         ]
         # Together, so that they share transactions.
         answers = await asyncio.gather(*(self._persist(refuse) for refuse in refusals))
@@ -622,6 +633,15 @@ class Dispatcher:
 def pause_before(retry: int, delay: float) -> float:
     """Seconds before a retry, the first of which is number 1 and waits for `delay`."""
     return growing_pause(retry, delay, max(delay, _LONGEST_PAUSE_S))
+
+
+def _unreadable(error: ValidationError) -> str:
+    first = error.errors(include_input=False, include_url=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    return (
+        f"This task's document can't be read by raytes {raytes.__version__} "
+        f"({place}: {first['msg']}): another release stored it, or it is damaged. Submit it anew."
+    )
 
 
 def _key(task: Running) -> AttemptKey:

@@ -11,7 +11,7 @@ import orjson
 import pytest
 import ray
 from ray.exceptions import ActorUnavailableError, RayActorError
-from sqlalchemy import Connection
+from sqlalchemy import Connection, update
 
 from raytes import ids
 from raytes.attempt import Assignment, Update
@@ -27,6 +27,7 @@ from raytes.models import TesState
 from raytes.runner.actor import RunnerInfo
 from raytes.store import changes
 from raytes.store.changes import Pool, Queued
+from raytes.store.schema import documents
 from raytes.views import View
 from tests.store.conftest import Database, minimal_task, new_task
 
@@ -286,6 +287,30 @@ def test_the_end_of_an_attempt_is_submitted_before_the_next_one_begins(story: St
 
     asyncio.run(asyncio.wait_for(go(), 60))
     assert story.submitted.index(changes.end) < story.submitted.index(changes.assign)
+
+
+def test_a_task_that_can_not_be_read_ends_and_its_runner_goes_on(story: Story) -> None:
+    unreadable, other = story.create(), story.create()
+    damaged = update(documents).where(documents.c.task_id == unreadable.id)
+    story.database.change(lambda c: c.execute(damaged.values(document=b'{"executors": 1}')))
+
+    async def go() -> int:
+        await story.runner.told.remote(answer=True, end=True)
+        await story.start()
+        story.dispatcher.reserve(2)
+        story.dispatcher.enqueue([unreadable, other])
+        while b"COMPLETE" not in (story.database.reader.get(other.id, View.MINIMAL) or b""):
+            await story.looks.get()
+        waiting = (await story.dispatcher.health(0)).queued
+        await story.until_ended()
+        return waiting
+
+    assert asyncio.run(asyncio.wait_for(go(), 60)) == 0
+    ended = orjson.loads(story.database.reader.get(unreadable.id, View.FULL) or b"")
+    assert ended["state"] == "SYSTEM_ERROR"
+    [line] = ended["logs"][0]["system_logs"]
+    assert "can't be read by raytes" in line
+    assert "(executors: " in line
 
 
 def test_a_cancel_while_a_runner_is_taken_up_reaches_it(
