@@ -26,10 +26,12 @@ def end_forgotten(engine: Engine) -> list[str]:
     A container is known to Podman before it has a conmon, so what is being set up is safe.
     """
     ended = []
-    for pid, container, name in _conmons():
+    for pid, container, name, bundle in _conmons():
         try:
             engine.inspect(container)
         except NotFound:
+            if not _is_of(engine, bundle):
+                continue
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
                 ended.append(f"the conmon of container {name}, which is gone")
@@ -38,8 +40,13 @@ def end_forgotten(engine: Engine) -> list[str]:
     return ended
 
 
-def _conmons() -> Iterator[tuple[int, str, str]]:
-    """The pid, container and container's name of each conmon that a raytes has caused.
+def _is_of(engine: Engine, bundle: Path) -> bool:
+    """Whether a container is, or was, this Podman's and not another's of the same user."""
+    return bundle.resolve().is_relative_to(Path(engine.info()["store"]["graphRoot"]).resolve())
+
+
+def _conmons() -> Iterator[tuple[int, str, str, Path]]:
+    """The pid, container, its name and its directory, of each conmon that a raytes has caused.
 
     Only this user's: the containers of another user's Podman aren't known to this one.
     """
@@ -55,5 +62,6 @@ def _conmons() -> Iterator[tuple[int, str, str]]:
                 continue
             container = arguments[arguments.index("-c") + 1]
             name = arguments[arguments.index("-n") + 1]
+            bundle = Path(arguments[arguments.index("-b") + 1])
             if name.startswith("raytes-") and _ID.fullmatch(container):
-                yield int(entry.name), container, name
+                yield int(entry.name), container, name, bundle

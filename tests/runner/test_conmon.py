@@ -14,13 +14,16 @@ from raytes.runner.task import Node
 from tests.images import Images
 
 
-def start(name: str, program: bytes = b"print()") -> "subprocess.Popen[bytes]":
-    """A process that looks like the conmon of a container which isn't there.
+def start(
+    name: str, program: bytes = b"print()", storage: str = "/elsewhere"
+) -> "subprocess.Popen[bytes]":
+    """A process that looks like the conmon of a container which isn't there (in `storage`).
 
     It is a Python to which the container's id, all digits, is a program.
     """
     container = "".join(secrets.choice("123456789") for _ in range(64))
-    arguments = ["conmon", "-i", "-c", container, "-n", name]
+    bundle = f"{storage}/overlay-containers/{container}/userdata"
+    arguments = ["conmon", "-i", "-c", container, "-n", name, "-b", bundle]
     process = subprocess.Popen(
         arguments,
         executable=sys.executable,
@@ -37,15 +40,22 @@ def start(name: str, program: bytes = b"print()") -> "subprocess.Popen[bytes]":
 
 
 def test_a_conmon_whose_container_is_gone_is_ended(node: Node) -> None:
-    forgotten = start(f"raytes-{uuid.uuid4().hex}")
-    lines = end_forgotten(node.podman.engine())
+    engine = node.podman.engine()
+    storage = engine.info()["store"]["graphRoot"]
+    forgotten = start(f"raytes-{uuid.uuid4().hex}", storage=storage)
+    lines = end_forgotten(engine)
     assert forgotten.wait(10) == -signal.SIGKILL
     assert len(lines) == 1
 
 
-def test_a_conmon_of_somebody_else_is_left_alone(node: Node) -> None:
-    other = start("their-container")
-    end_forgotten(node.podman.engine())
+@pytest.mark.parametrize("theirs", ["name", "Podman"])
+def test_a_conmon_of_somebody_else_is_left_alone(node: Node, theirs: str) -> None:
+    engine = node.podman.engine()
+    if theirs == "name":
+        other = start("their-container", storage=engine.info()["store"]["graphRoot"])
+    else:
+        other = start(f"raytes-{uuid.uuid4().hex}")
+    end_forgotten(engine)
     assert other.poll() is None
     other.communicate(timeout=10)
 
@@ -53,8 +63,10 @@ def test_a_conmon_of_somebody_else_is_left_alone(node: Node) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_a_conmon_of_another_user_s_raytes_is_left_alone(node: Node) -> None:
     become = b"import os; os.setuid(65534); print()"
-    other = start(f"raytes-{uuid.uuid4().hex}", become)
-    end_forgotten(node.podman.engine())
+    engine = node.podman.engine()
+    storage = engine.info()["store"]["graphRoot"]
+    other = start(f"raytes-{uuid.uuid4().hex}", become, storage)
+    end_forgotten(engine)
     assert other.poll() is None
     other.communicate(timeout=10)
 

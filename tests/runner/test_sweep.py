@@ -126,7 +126,7 @@ def test_a_container_that_can_not_be_removed_costs_nothing_and_goes_later(
             instance_directory(bench.node.settings, bench.node.instance), "dead"
         ) as dead:
             pass
-        patch.setattr(conmon, "_conmons", lambda: [(os.getpid(), left["Id"], "raytes-x")])
+        patch.setattr(conmon, "_conmons", lambda: [(0, left["Id"], "raytes-x", Path("/"))])
         patch.setattr(Engine, "inspect", refuse)
         assert sweep(bench.node.settings, bench.node.instance) == ["a scratch directory"]
         assert not dead.exists()
