@@ -66,3 +66,18 @@ def test_what_stands_in_the_place_of_the_runtime_directory_is_named(
         surroundings.runtime_directory(Settings(state_dir=tmp_path)),
     ):
         pytest.fail("it can't be made")
+
+
+def test_ray_serve_takes_what_it_is_told_of_its_proxy(tmp_path: Path) -> None:
+    script = (
+        "from ray.serve._private import constants\n"
+        "print(constants.PROXY_HEALTH_CHECK_PERIOD_S, constants.PROXY_READY_CHECK_TIMEOUT_S)\n"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, **surroundings.serve_variables(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout == "1.0 60.0\n"
