@@ -65,7 +65,8 @@ def test_head_is_get_without_the_body(service: Service, path: str) -> None:
     get, head = httpx.get(service.url + path), httpx.head(service.url + path)
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-type"] == get.headers["content-type"]
-    assert head.headers.keys() == get.headers.keys()
+    # HAProxy ends a connection whenever it has been given a new configuration.
+    assert head.headers.keys() - {"connection"} == get.headers.keys() - {"connection"}
 
 
 @pytest.mark.parametrize(
