@@ -72,9 +72,11 @@ def _sentences(error: "ValidationError") -> str:
     lines = []
     for mistake in error.errors(include_url=False):
         setting = ".".join(str(part) for part in mistake["loc"])
-        # A database's URL has a password, and so may a store's options have.
-        secret = mistake["loc"][:1] in (("database",), ("storage",))
+        # A database's URL has a password, and so may a store's options have; and what several
+        # settings do wrong together was given as all of them.
+        secret = mistake["loc"][:1] in ((), ("database",), ("storage",))
         untold = mistake["type"] == "missing" or secret
         given = "" if untold else f" (given: {mistake['input']!r})"
-        lines.append(f"the setting {setting}: {mistake['msg']}{given}")
+        where = f"the setting {setting}" if setting else "the settings"
+        lines.append(f"{where}: {mistake['msg']}{given}")
     return "\nraytes: ".join(lines)

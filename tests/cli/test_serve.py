@@ -88,6 +88,23 @@ def test_an_option_that_a_store_does_not_know_is_said_without_its_value(
     assert not served
 
 
+def test_a_mistake_of_several_settings_together_is_said_without_their_values(
+    served: list[Settings], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "raytes.toml"
+    config.write_text(
+        'local_root = [{path = "/data", rw = true}, {path = "/data/references"}]\n'
+        '[storage."s3://lab"]\nsecret = "the-secret"\n'
+    )
+
+    assert serve(f"--config={config}") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("raytes: the settings: ")
+    assert "/data/references lies in /data" in line
+    assert "the-secret" not in line
+    assert not served
+
+
 @pytest.mark.parametrize("content", [None, "port = "])
 def test_a_configuration_that_can_not_be_read_is_a_mistake_in_usage(
     served: list[Settings],
