@@ -23,8 +23,8 @@ import aiohttp
 # which an emulator doesn't have.
 from gcsfs.core import GCSFileSystem, upload_chunk
 from gcsfs.retry import HttpError, validate_response
-from google.auth.exceptions import DefaultCredentialsError, TransportError
-from requests.exceptions import ProxyError
+from google.auth.exceptions import DefaultCredentialsError, RefreshError, TransportError
+from requests.exceptions import ProxyError, RequestException
 
 from raytes.storage import checksums, faults, ranges
 from raytes.storage.aiohttp_options import as_objects
@@ -88,7 +88,7 @@ class GcsStore(UnstagedWrites):
         directory = path.rstrip("/")
         try:
             found = await retrying(
-                lambda: self._filesystem._find(directory, detail=True), self.fault_of
+                lambda: self._filesystem._find(directory, detail=True), _fault_of
             )
         except Missing:
             return []
@@ -98,13 +98,13 @@ class GcsStore(UnstagedWrites):
 
     async def get(self, found: Object, destination: Path, transfer: Transfer) -> None:
         open_range = partial(self._opened, found)
-        await ranges.get_ranges(found, destination, transfer, open_range, self.fault_of)
+        await ranges.get_ranges(found, destination, transfer, open_range, _fault_of)
         if isinstance(found, GcsObject) and found.crc32c:
             await checksums.compare(destination, {"CRC32C": found.crc32c})
 
     async def mark(self, path: str) -> None:
         marker = f"{path.rstrip('/')}/"
-        await retrying(lambda: self._filesystem._pipe_file(marker, b""), self.fault_of)
+        await retrying(lambda: self._filesystem._pipe_file(marker, b""), _fault_of)
 
     @asynccontextmanager
     async def _opened(
@@ -127,24 +127,6 @@ class GcsStore(UnstagedWrites):
             if answer.content_length != end - start:
                 raise Fault("the store sent another range of bytes than it was asked for")
             yield answer.content.iter_chunked(ranges.PIECE)
-
-    def fault_of(self, error: Exception) -> Fault:
-        """The fault behind an exception that gcsfs raised."""
-        match error:
-            case FileExistsError():  # 412, whatever the condition was
-                return Replaced()
-            case HttpError() if error.code:
-                return faults.of_status(int(error.code), str(error.message))
-            case ProxyError():  # what gcsfs makes of 502
-                return faults.of_status(502)
-            case TransportError():
-                return Fault("the credentials' server can't be reached", passing=True)
-            case DefaultCredentialsError():
-                return Fault("there are no credentials for it")
-            case OSError() if str(error).startswith("Forbidden"):
-                return faults.of_status(403)
-            case _:
-                return faults.fault_of(error)
 
     async def _send(self, file: Outgoing) -> None:
         async with self._uploads:
@@ -202,7 +184,7 @@ class GcsStore(UnstagedWrites):
                         upload_chunk, self._filesystem, session, piece, start, size, kind
                     )
                     # What the store has already, it leaves out.
-                    await retrying(send, self.fault_of)
+                    await retrying(send, _fault_of)
                     file.transfer.moved(len(piece))
         except BaseException:
             with suppress(Exception):
@@ -211,7 +193,7 @@ class GcsStore(UnstagedWrites):
 
     async def _call(self, method: str, path: str, *names: str, **parameters: Any) -> Any:
         call = partial(self._filesystem._call, method, path, *names, **parameters)
-        return await retrying(call, self.fault_of)
+        return await retrying(call, _fault_of)
 
     def _uploads_to(self, bucket: str) -> str:
         return f"{self._filesystem._location}/upload/storage/v1/b/{quote(bucket)}/o"
@@ -221,3 +203,31 @@ def _object(path: str, resource: Mapping[str, Any]) -> Object:
     """An object as the JSON API describes it."""
     size, generation = int(resource["size"]), str(resource["generation"])
     return GcsObject(path, size, generation, resource.get("crc32c"))
+
+
+def _fault_of(error: Exception) -> Fault:
+    """The fault behind an exception that gcsfs raised."""
+    match error:
+        case FileExistsError():  # 412, whatever the condition was
+            return Replaced()
+        case HttpError() if error.code:
+            fault = faults.of_status(int(error.code), str(error.message))
+            # A token that ended on its way; the next request has another.
+            if "Invalid Credentials" in str(fault):
+                return Fault(str(fault), passing=True)
+            return fault
+        case ProxyError():  # what gcsfs makes of 502
+            return faults.of_status(502)
+        case TransportError() | RefreshError():
+            # Some servers of metadata refuse for a moment, so a refusal isn't final either.
+            return Fault(
+                f"the credentials' server gave none ({type(error).__name__})", passing=True
+            )
+        case RequestException():  # from the credentials' library, which speaks with requests
+            return Fault(f"the connection failed ({type(error).__name__})", passing=True)
+        case DefaultCredentialsError():
+            return Fault("there are no credentials for it")
+        case OSError() if str(error).startswith("Forbidden"):
+            return faults.of_status(403)
+        case _:
+            return faults.fault_of(error)

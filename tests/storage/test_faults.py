@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from aiohttp import ClientTimeout
 from azure.core.exceptions import HttpResponseError
+from gcsfs.retry import HttpError
+from google.auth.exceptions import DefaultCredentialsError, RefreshError, TransportError
 
 from raytes.errors import Canceled, InputFailed, OutputFailed
 from raytes.models import TesFileType
@@ -493,6 +496,35 @@ def test_a_network_that_fails_is_a_passing_cause(
 def test_a_disk_that_fails_may_do_it_elsewhere(number: int, *, of_node: bool) -> None:
     fault = faults.fault_of(OSError(number, os.strerror(number)))
     assert (fault.passing, fault.transient, fault.of_node) == (False, True, of_node)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RefreshError("the metadata server is unavailable"),
+        TransportError("no route"),
+        requests.exceptions.ConnectionError("refused"),
+        requests.exceptions.ReadTimeout("slow"),
+        requests.exceptions.ChunkedEncodingError("cut"),
+        requests.exceptions.ProxyError(),
+        HttpError({"code": 401, "message": "Invalid Credentials"}),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_gcsfs_would_try_again_is_a_passing_cause(error: Exception) -> None:
+    assert gcs._fault_of(error).passing
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DefaultCredentialsError("none"),
+        HttpError({"code": 401, "message": "Anonymous caller does not have access"}),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_google_refuses_is_final(error: Exception) -> None:
+    assert not gcs._fault_of(error).transient
 
 
 def test_an_answer_of_azure_that_breaks_off_is_a_passing_cause() -> None:
