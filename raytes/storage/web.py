@@ -84,7 +84,7 @@ class WebStore(UnstagedWrites):
             async with self._asked("HEAD", path) as answer:
                 if answer.status in {404, 410}:
                     raise _refusal(answer)
-                if answer.ok and answer.content_length is not None:
+                if _is_success(answer) and answer.content_length is not None:
                     in_ranges = answer.headers.get("Accept-Ranges") == "bytes"
                     return _object(path, answer, answer.content_length, in_ranges=in_ranges)
             # Some servers, and URLs that were signed for GET, know no HEAD.
@@ -106,7 +106,7 @@ class WebStore(UnstagedWrites):
         async def attempt() -> None:
             transfer.restart()
             async with self._asked("GET", found.path) as answer:
-                if not answer.ok:
+                if not _is_success(answer):
                     raise _refusal(answer)
                 _check_version(found, answer)
                 length = _length(found, answer)
@@ -124,7 +124,7 @@ class WebStore(UnstagedWrites):
 
         async def attempt() -> bytes:
             async with self._asked("GET", url) as answer:
-                if not answer.ok:
+                if not _is_success(answer):
                     raise of_status(answer.status)
                 text = bytearray()
                 async for piece in answer.content.iter_chunked(_PIECE):
@@ -144,7 +144,7 @@ class WebStore(UnstagedWrites):
         async def attempt() -> None:
             upload = _Upload(file.source, file.transfer)
             async with self._asked("PUT", file.path, upload) as answer:
-                if not answer.ok:
+                if not _is_success(answer):
                     raise _refusal(answer)
 
         await retrying(attempt, fault_of)
@@ -157,7 +157,7 @@ class WebStore(UnstagedWrites):
         async with self._asked("GET", found.path, headers=headers) as answer:
             if answer.status in {HTTPStatus.OK, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE}:
                 raise _NoSuchRange  # and the whole of it will tell which
-            if not answer.ok:
+            if not _is_success(answer):
                 raise _refusal(answer)
             _check_version(found, answer)
             told = answer.headers.get("Content-Range", "")
@@ -267,6 +267,11 @@ def _guarded_socket(address: Any) -> socket.socket:
     return socket.socket(family, kind, protocol)
 
 
+def _is_success(answer: aiohttp.ClientResponse) -> bool:
+    """Whether it did what was asked; `answer.ok` says so of 300 and 304 too."""
+    return 200 <= answer.status < 300
+
+
 def _refusal(answer: aiohttp.ClientResponse) -> Fault:
     fault = of_status(answer.status)
     # The status belongs into the message: whoever sees it looks at the server.
@@ -277,7 +282,7 @@ def _object_behind(path: str, answer: aiohttp.ClientResponse) -> Object:
     """What the answer to a request for the first byte tells, of which nothing is read."""
     if answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         return Object(path, _UNKNOWN, None)  # it has no first byte
-    if not answer.ok:
+    if not _is_success(answer):
         raise _refusal(answer)
     if answer.status != HTTPStatus.PARTIAL_CONTENT:
         size = answer.content_length

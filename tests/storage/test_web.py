@@ -200,6 +200,43 @@ def test_a_refused_upload_fails_with_the_status(
         publish(storage, [Entry("", tmp_path / "out")], f"{url}/out", never)
 
 
+@pytest.mark.parametrize("status", [300, 304])
+def test_what_is_no_success_and_no_redirect_either_fails_with_the_status(
+    storage: Storage,
+    url: str,
+    server: FaultyProxy,
+    tmp_path: Path,
+    never: threading.Event,
+    status: int,
+) -> None:
+    (tmp_path / "out").write_bytes(b"x")
+    server.faults.append(status)
+    with pytest.raises(OutputFailed, match=str(status)):
+        publish(storage, [Entry("", tmp_path / "out")], f"{url}/out", never)
+    server.files["/lab/in"] = b"x"
+    for faults in (["pass", status], [status, status]):
+        server.faults.extend(faults)
+        with pytest.raises(InputFailed, match=str(status)):
+            storage.fetch(f"{url}/in", FILE, tmp_path / "in", never)
+    server.faults.append(status)  # of the HEAD only
+    storage.fetch(f"{url}/in", FILE, tmp_path / "in", never)
+    assert (tmp_path / "in").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("status", [300, 304])
+def test_a_range_that_is_answered_without_success_fails_with_the_status(
+    storage: Storage,
+    url: str,
+    ranged: FaultyProxy,
+    tmp_path: Path,
+    never: threading.Event,
+    status: int,
+) -> None:
+    ranged.faults.extend(["pass", status, status])
+    with pytest.raises(InputFailed, match=str(status)):
+        storage.fetch(f"{url}/in", FILE, tmp_path / "in", never)
+
+
 def test_redirects_are_followed_both_ways(
     storage: Storage,
     url: str,
