@@ -45,12 +45,16 @@ _OF_IDENTITY = frozenset(
         "authority",
         "managed_identity_client_id",
         "process_timeout",
+        "require_envvar",
+        "shared_cache_tenant_id",
+        "shared_cache_username",
+        "visual_studio_code_tenant_id",
         "workload_identity_client_id",
         "workload_identity_tenant_id",
         *(
             f"exclude_{credential}_credential"
             for credential in (
-                "cli", "developer_cli", "environment", "managed_identity", "powershell",
+                "broker", "cli", "developer_cli", "environment", "managed_identity", "powershell",
                 "shared_token_cache", "visual_studio_code", "workload_identity",
             )
         ),

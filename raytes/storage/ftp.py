@@ -37,9 +37,10 @@ _NOT_KNOWN = ("500", "501", "502", "504")  # the server has no such command
 _UNKNOWN_SIZE = -1
 
 KNOWN_OPTIONS = OF_FSSPEC | {
-    "username", "password", "acct", "timeout", "encoding", "tls", "block_size", "tempdir",
+    "username", "password", "acct", "timeout", "encoding", "tls", "block_size", "tempdir", "host",
+    "port",
 }  # fmt: skip
-"""Those of fsspec's FTPFileSystem; the last two make no difference here."""
+"""Those of fsspec's FTPFileSystem; the last four make no difference here: a URL names its host."""
 
 T = TypeVar("T")
 

@@ -27,7 +27,12 @@ def _of_section(name: str, options: Mapping[str, Any]) -> Iterator[str]:
         known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
         yield f"{shown} is called after no URL; it has to begin with one of {known}"
     elif is_installed(scheme):
-        known_here = known_options(scheme)
+        try:
+            known_here = known_options(scheme)
+        except ImportError as error:
+            package = SCHEMES[scheme].package
+            yield f"{shown} needs the package {package}, which can't be imported ({error})"
+            return
         for option in sorted(options.keys() - known_here):
             yield f"{shown} has an option {option!r} {_instead(option, known_here)}"
 

@@ -7,10 +7,13 @@ from typing import Any
 _NAMED = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
 
 OF_FSSPEC = frozenset(
-    {"use_listings_cache", "listings_expiry_time", "max_paths", "skip_instance_cache"}
-)
+    {
+        "batch_size", "listings_expiry_time", "max_paths", "skip_instance_cache",
+        "use_listings_cache",
+    }
+)  # fmt: skip
 """What every filesystem of fsspec takes. It makes no difference here: nothing is listed twice,
-and each section has one filesystem."""
+each section has one filesystem, and the transfers are our own."""
 
 _OBJECTS = frozenset({"self", "loop", "asynchronous", "session", "request_session", "sock"})
 """What no file can hold."""

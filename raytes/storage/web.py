@@ -43,7 +43,7 @@ _OF_A_REQUEST = frozenset(
     {
         "auth", "cookies", "expect100", "headers", "max_field_size", "max_line_size", "params",
         "proxy", "proxy_headers", "read_bufsize", "server_hostname",
-        "skip_auto_headers", "ssl", "timeout",
+        "skip_auto_headers", "ssl", "timeout", "verify_ssl",
     }
 )  # fmt: skip
 """What aiohttp takes with a request, of what doesn't change how its answer has to be read."""

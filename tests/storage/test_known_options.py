@@ -1,6 +1,7 @@
 """What a section of the settings may say."""
 
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -51,6 +52,38 @@ def test_files_have_no_options() -> None:
 def test_what_every_filesystem_of_fsspec_takes_is_no_mistake(scheme: str) -> None:
     options = {"use_listings_cache": True, "skip_instance_cache": False, "max_paths": 10}
     assert mistakes({f"{scheme}://place": options}) == []
+
+
+@pytest.mark.parametrize(
+    ("section", "option"),
+    [
+        ("https://host", "verify_ssl"),
+        ("s3://bucket", "batch_size"),
+        ("gs://bucket", "batch_size"),
+        ("abfs://data", "exclude_broker_credential"),
+        ("abfs://data", "require_envvar"),
+        ("abfs://data", "shared_cache_tenant_id"),
+        ("abfs://data", "shared_cache_username"),
+        ("abfs://data", "visual_studio_code_tenant_id"),
+        ("ftp://host", "host"),
+        ("ftp://host", "port"),
+    ],
+)
+def test_what_a_library_takes_beside_its_signature_is_no_mistake(section: str, option: str) -> None:
+    assert mistakes({section: {option: "value"}}) == []
+
+
+def test_a_library_that_can_not_be_imported_is_said_of_its_own_section(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert mistakes({"sftp://host": {}}) == []  # so it is imported, and will be again
+    monkeypatch.delattr("raytes.storage.sftp")
+    monkeypatch.setitem(sys.modules, "raytes.storage.sftp", None)
+    broken, mistyped = mistakes({"sftp://host": {"username": "s3cr3t-!"}, "s3://": {"sekret": 1}})
+    assert broken.startswith('the section [storage."sftp://host"] needs the package raytes[sftp], ')
+    assert "can't be imported" in broken
+    assert "s3cr3t-!" not in broken
+    assert "has an option 'sekret'" in mistyped
 
 
 def test_of_what_is_not_installed_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
