@@ -56,6 +56,13 @@ class Replaced(Fault):
         super().__init__("it was replaced while it was being read", elsewhere=True)
 
 
+class Changed(Fault):
+    """A file isn't what it was when it began to be stored."""
+
+    def __init__(self) -> None:
+        super().__init__("it changed while it was being stored", passing=True)
+
+
 class Forbidden(Fault):
     """On the way, a request came to what the service may not touch."""
 

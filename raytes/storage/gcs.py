@@ -30,7 +30,7 @@ from raytes.storage import checksums, faults, ranges
 from raytes.storage.aiohttp_options import as_objects
 from raytes.storage.below import opened
 from raytes.storage.conditional import write_over_seen
-from raytes.storage.faults import Fault, Missing, Replaced
+from raytes.storage.faults import Changed, Fault, Missing, Replaced
 from raytes.storage.objects import Object, Outgoing, UnstagedWrites
 from raytes.storage.progress import Transfer
 from raytes.storage.retry import retrying
@@ -176,16 +176,17 @@ class GcsStore(UnstagedWrites):
             **condition,
         )
         session = str(answer["Location"])
+        sent = 0
         try:
             with opened(file.source) as data:
-                while piece := data.read(_PART):
-                    start = data.tell() - len(piece)
-                    send = partial(
-                        upload_chunk, self._filesystem, session, piece, start, size, kind
-                    )
+                while piece := data.read(min(_PART, size - sent)):
+                    send = partial(upload_chunk, self._filesystem, session, piece, sent, size, kind)
                     # What the store has already, it leaves out.
                     await retrying(send, _fault_of)
+                    sent += len(piece)
                     file.transfer.moved(len(piece))
+            if sent != size:  # and the store waits for the rest
+                raise Changed
         except BaseException:
             with suppress(Exception):
                 await self._filesystem._call("DELETE", session)

@@ -32,7 +32,7 @@ from s3fs import S3FileSystem
 from raytes.storage import checksums, conditional, faults, ranges
 from raytes.storage.below import opened
 from raytes.storage.conditional import write_over_seen
-from raytes.storage.faults import Fault, Missing, Replaced
+from raytes.storage.faults import Changed, Fault, Missing, Replaced
 from raytes.storage.objects import Object, Outgoing, Staged, Unsent
 from raytes.storage.parallel import in_parallel
 from raytes.storage.progress import Transfer
@@ -233,6 +233,8 @@ class S3Store:
     ) -> dict[str, Any]:
         async with self._bodies if len(span) > _SMALL else nullcontext():
             body = await asyncio.to_thread(os.pread, file, len(span), span.start)
+            if len(body) != len(span):
+                raise Changed
             return await self._call(method, **parameters, Body=body)
 
     async def _call(self, method: str, **parameters: Any) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class FaultyProxy(ThreadingHTTPServer):
         self.meeting: threading.Barrier | None = None  # where each request of this kind waits
         self.meets = "GET"
         self.before_get: Callable[[str], None] = lambda path: None
+        self.before_post: Callable[[str], None] = lambda path: None
         self.before_put: Callable[[str], int | None] = lambda path: None  # the status it gets
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -76,6 +77,8 @@ class _Handler(BaseHTTPRequestHandler):
             meeting.wait(30)
         if self.command == "GET":
             self.server.before_get(self.path)
+        if self.command == "POST":
+            self.server.before_post(self.path)
         fault = self.server.faults.popleft() if self.server.faults else None
         if self.command == "PUT":
             fault = self.server.before_put(self.path) or fault

@@ -230,6 +230,28 @@ def test_an_upload_goes_on_after_a_passing_fault_of_each_store(
     assert len(sessions) == (2 if bucket.url.startswith("gs:") else 0)
 
 
+@pytest.mark.parametrize(("store", "kind"), [("s3", S3Bucket), ("gcs", GcsBucket)])
+def test_an_output_that_shrinks_while_it_is_stored_is_not_stored_in_part(
+    make_storage: Callable[..., Storage],
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    never: threading.Event,
+    store: str,
+    kind: Callable[[str, str], Bucket],
+) -> None:
+    (tmp_path / "out").write_bytes(bytes(9 * 2**20))  # more than goes in one piece
+    with faulty_proxy(request.getfixturevalue(f"{store}_endpoint")) as proxy:
+        bucket = kind(proxy.url, new_bucket_name())
+        storage = make_storage(**bucket.settings)
+        proxy.before_post = lambda path: os.truncate(tmp_path / "out", 2**20)  # it is begun
+        with pytest.raises(OutputFailed, match="changed while it was being stored") as failed:
+            publish(storage, [Entry("", tmp_path / "out")], f"{bucket.url}/out", never)
+        assert failed.value.transient
+        assert bucket.keys() == []
+        publish(storage, [Entry("", tmp_path / "out")], f"{bucket.url}/out", never)
+        assert bucket.get("out") == bytes(2**20)
+
+
 UPLOAD = ["pass"] * 4  # LARGE's upload is begun, and gets its three parts
 
 
