@@ -13,6 +13,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from posixpath import dirname, join
 from typing import Any, BinaryIO, TypeVar
@@ -91,7 +92,10 @@ class FtpStore:
         try:
             await self._do(rename)
         except Missing:
-            check_in_place(staged, await self.find(path) if tries > 1 else None)
+            found = await self.find(path) if tries > 1 else None
+            if found and found.size == _UNKNOWN_SIZE:
+                found = replace(found, size=staged.size)
+            check_in_place(staged, found)
 
     async def remove(self, path: str) -> None:
         """Removes a file."""
@@ -244,7 +248,7 @@ class _Session:
         try:
             self._connection.rename(temporary, path)
         except ftplib.error_perm:
-            if self.find(temporary) is None:  # what it would have replaced were lost for nothing
+            if not self._is_there(temporary):  # what it would have replaced were lost for nothing
                 raise Missing from None
             self._connection.delete(path)  # some servers don't replace what is there
             self._connection.rename(temporary, path)
@@ -288,6 +292,18 @@ class _Session:
     def _connection(self) -> ftplib.FTP:
         assert self._ftp is not None, "open() comes first"
         return self._ftp
+
+    def _is_there(self, path: str) -> bool:
+        """Whether there is such a file, also on a server that tells neither sizes nor times."""
+        found = self.find(path)
+        if found is None or found.size != _UNKNOWN_SIZE or found.version is not None:
+            return found is not None
+        directory, _, name = path.rpartition("/")
+        if not self._is_directory(directory or "/"):
+            return False
+        names = self._names()
+        self._connection.voidcmd("TYPE I")
+        return any(name == one for one, _, _ in names)
 
     def _changed(self, path: str) -> str | None:
         try:

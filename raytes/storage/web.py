@@ -303,8 +303,8 @@ def _length(found: Object, answer: aiohttp.ClientResponse) -> int:
     if answer.content_length is not None:
         return answer.content_length
     # In chunks its end is marked. Else it may have broken off, as only the size tells that was
-    # told before.
-    return _UNKNOWN if "Transfer-Encoding" in answer.headers else found.size
+    # told before; but for 0, which some servers answer to any HEAD.
+    return _UNKNOWN if "Transfer-Encoding" in answer.headers else found.size or _UNKNOWN
 
 
 def _version(answer: aiohttp.ClientResponse) -> str | None:

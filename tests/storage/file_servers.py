@@ -124,6 +124,7 @@ def ftp_server(root: Path, *commands_it_lacks: str) -> Iterator[FileServer]:
 
     Handler.authorizer = authorizer
     server = ThreadedFTPServer(("127.0.0.1", 0), Handler)
+    server.poll_timeout = 0.05  # seconds until a connection's thread notices that all ends
     thread = threading.Thread(target=server.serve_forever, kwargs={"timeout": 0.05})
     thread.start()
     url = f"ftp://127.0.0.1:{server.address[1]}"

@@ -6,8 +6,8 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -294,6 +294,47 @@ def test_what_was_there_before_is_not_taken_for_an_output_that_is_gone(
     discard(output)
     assert failed.value.transient
     assert (server.root / "out").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("lacks", [("SIZE",), ("SIZE", "MDTM"), ("SIZE", "MDTM", "MLSD")])
+def test_an_output_whose_renaming_was_not_answered_stays_where_no_size_is_told(
+    make_storage: Callable[..., Storage],
+    root: Path,
+    tmp_path: Path,
+    never: threading.Event,
+    lost_answer: list[str],
+    lacks: tuple[str, ...],
+) -> None:
+    with ftp_server(root, *lacks) as server:
+        storage = make_storage(**server.settings)
+        expected = (
+            pytest.raises(OutputFailed, match="is gone") if "MDTM" in lacks else nullcontext()
+        )
+        with expected:
+            publish(storage, [entry(tmp_path / "out", b"new")], f"{server.url}/out", never)
+    assert lost_answer
+    assert files_below(root) == {"out": b"new"}
+
+
+@pytest.mark.parametrize("module_server", ["sftp"], indirect=True)
+def test_files_of_which_a_listing_tells_no_time_are_fetched(
+    storage: Storage,
+    server: FileServer,
+    tmp_path: Path,
+    never: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entry(server.root / "tree/file", b"data")
+    scandir = asyncssh.SFTPClient.scandir
+
+    async def without_times(self: asyncssh.SFTPClient, path: str) -> AsyncIterator[Any]:
+        async for each in scandir(self, path):
+            each.attrs.mtime = None
+            yield each
+
+    monkeypatch.setattr(asyncssh.SFTPClient, "scandir", without_times)
+    storage.fetch(f"{server.url}/tree", DIRECTORY, tmp_path / "tree", never)
+    assert files_below(tmp_path / "tree") == {"file": b"data"}
 
 
 @pytest.fixture

@@ -126,6 +126,15 @@ def test_a_download_gets_over_a_passing_fault(
     assert not server.faults
 
 
+def test_a_size_of_nothing_is_not_believed_of_a_file_that_comes_without_one(
+    storage: Storage, url: str, server: FaultyProxy, tmp_path: Path, never: threading.Event
+) -> None:
+    server.files["/lab/in"] = b"x" * 1000
+    server.faults.extend([200, "end"])  # to HEAD that there is nothing; to GET half of it
+    storage.fetch(f"{url}/in", FILE, tmp_path / "in", never)
+    assert (tmp_path / "in").read_bytes() == b"x" * 500
+
+
 @pytest.fixture
 def ranged(server: FaultyProxy) -> FaultyProxy:
     """The server when it knows ranges and has a file of three of them."""
