@@ -26,6 +26,7 @@ from raytes.unicode import is_unicode
 
 _WORLD_WRITABLE = 0o777  # an image may run as any user
 _NO_PLACE = {errno.ENOTDIR, errno.ENAMETOOLONG}  # the task's paths are at fault
+_REFUSED = {errno.EPERM, errno.EACCES, errno.EROFS}
 _AT_ONCE = 8  # inputs of one task; each of them may be a directory
 
 
@@ -74,16 +75,19 @@ def find_originals(task: TesTask, storage: Storage, settings: Settings) -> dict[
 def make_directories(plan: MountPlan) -> None:
     """Make the directories that the plan wants, for everybody to write in.
 
+    What is there already in a user's own directory keeps its mode.
+
     Raises:
-        InvalidMounts: a file or a link is where one of them, or a directory above it, is wanted.
+        InvalidMounts: a file or a link is where one of them, or a directory above it, is wanted,
+            or the service may not make it in a user's own directory.
     """
     for directory in plan.directories:
-        with (
-            _placing(plan.shown(directory)),
-            parent_of(directory) as parent,
-            entered(parent, Path(directory.name)) as place,
-        ):
-            place.chmod(_WORLD_WRITABLE)
+        what, is_users_own = plan.shown(directory), plan.bind_of(directory).exposed
+        with _placing(what), _making(what, is_users_own), parent_of(directory) as parent:
+            keeps_mode = is_users_own and os.path.lexists(parent / directory.name)
+            with entered(parent, Path(directory.name)) as place:
+                if not keeps_mode:
+                    place.chmod(_WORLD_WRITABLE)
 
 
 def stage_in(
@@ -190,6 +194,20 @@ def _placing(what: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in _NO_PLACE:
             raise InvalidMounts(f"{what} can't be placed: {error.strerror}") from error
         raise
+
+
+@contextmanager
+def _making(what: str, is_users_own: bool) -> Iterator[None]:
+    """In this block, a user's own directory that the service may not change isn't the node's."""
+    try:
+        yield
+    except OSError as error:
+        if not (is_users_own and error.errno in _REFUSED):
+            raise
+        raise InvalidMounts(
+            f"{what} can't be made in the input that it lies in, a directory of a local root with "
+            f"rw: {error.strerror}; make it there beforehand, or let the service write there"
+        ) from error
 
 
 def _stage(

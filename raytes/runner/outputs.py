@@ -29,6 +29,10 @@ few dozen of them make more files than any store holds; no order of the walk tel
 the other. What is found for the first time isn't counted: there may be as much as the disk holds.
 """
 
+# What the kernel says of a name that has become something else since it was listed. This task's
+# containers are gone by then: another task has changed what lies in a root that both may write to.
+_CHANGED: Final = {errno.ENOENT, errno.ENOTDIR, errno.EINVAL, errno.ESTALE}
+
 
 @dataclass(frozen=True, slots=True)
 class FoundOutput:
@@ -56,7 +60,8 @@ def find_output(
 
     Raises:
         MissingOutput: there is nothing at its path.
-        OutputFailed: its files lie too deep to be named, or links multiply them.
+        OutputFailed: its files lie too deep to be named, links multiply them, or another task
+            changes them meanwhile.
         InvalidMounts: its `path_prefix` is no prefix of what was found, or makes two files one.
     """
     try:
@@ -71,9 +76,15 @@ def find_output(
     except RecursionError:
         why = f"its directories are nested too deeply ({_MAX_DEPTH} are allowed)"
     except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
+        if error.errno == errno.ENAMETOOLONG:
+            why = "its path, or that of a file in it, is longer than a path on the node can be"
+        elif error.errno in _CHANGED:
+            why = (
+                f"it was changed while it was looked for ({words(error)}); have no other task "
+                "write to it in the meantime"
+            )
+        else:
             raise
-        why = "its path, or that of a file in it, is longer than a path on the node can be"
     raise OutputFailed(f"the output {output.path} can't be stored: {why}")
 
 

@@ -12,7 +12,7 @@ from raytes.config import Settings
 from raytes.errors import Canceled, InputFailed, InvalidMounts
 from raytes.models import TesFileType, TesTask
 from raytes.runner.inputs import StagedIn, find_originals, make_directories, stage_in
-from raytes.runner.mounts import plan_mounts
+from raytes.runner.mounts import MountPlan, Original, plan_mounts
 from raytes.storage import Audience, Storage, progress
 from raytes.storage.progress import Nobody, Pace
 from tests.storage.faulty_proxy import FaultyProxy, faulty_proxy
@@ -253,3 +253,36 @@ def test_a_path_that_can_not_be_is_not_the_node_s_fault(
             {"content": "x", "path": path},
             volumes=("/v",),
         )
+
+
+def plan_in(own: Path, scratch: Path, *volumes: str) -> MountPlan:
+    """A plan with a user's own directory at /job, which lies in a writable root."""
+    task = TesTask.model_validate(
+        {
+            "inputs": [{"url": f"file://{own}", "path": "/job", "type": "DIRECTORY"}],
+            "outputs": [{"path": "/job/result", "url": "file:///out"}],
+            "volumes": list(volumes),
+            "executors": [{"image": "x", "command": ["x"]}],
+        }
+    )
+    return plan_mounts(task, scratch, {0: Original(own, directory=True, exposed=True)})
+
+
+def test_a_user_s_own_directories_keep_their_modes(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    for directory in (own, own / "old"):
+        directory.mkdir(mode=0o750)
+    plan = plan_in(own, tmp_path / "scratch", "/job/old", "/job/new")
+    for _ in range(2):  # it is called before the inputs and after them
+        make_directories(plan)
+        modes = [directory.stat().st_mode & 0o777 for directory in (own, own / "old", own / "new")]
+        assert modes == [0o750, 0o750, 0o777]
+
+
+def test_a_user_s_own_directory_that_the_service_may_not_change_is_not_the_node_s_fault(
+    tmp_path: Path,
+) -> None:
+    unchangeable = Path("/sys")  # for root too
+    with pytest.raises(InvalidMounts, match="/job/new can't be made in the input") as failed:
+        make_directories(plan_in(unchangeable, tmp_path / "scratch", "/job/new"))
+    assert (failed.value.transient, failed.value.of_node) == (False, False)

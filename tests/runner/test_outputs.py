@@ -60,6 +60,44 @@ def test_a_path_longer_than_any_can_be_is_not_the_node_s_fault(tmp_path: Path, p
     assert (failed.value.transient, failed.value.of_node) == (False, False)
 
 
+@pytest.mark.parametrize("becomes", ["nothing", "a file"])
+def test_what_another_task_changes_meanwhile_is_not_the_node_s_fault(
+    tmp_path: Path, becomes: str
+) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/f").touch()
+
+    class Shared(Namespace):
+        def resolve(self, path: str) -> Path | None:
+            found = super().resolve(path)
+            if path == "/d/sub/f":
+                (tmp_path / "sub").rename(tmp_path / "elsewhere")
+                if becomes == "a file":
+                    (tmp_path / "sub").touch()
+            return found
+
+    namespace = Shared([Bind(tmp_path, "/d", writable=True)])
+    with pytest.raises(OutputFailed, match="/d can't be stored: it was changed while") as failed:
+        find_output(TesOutput(path="/d", url="file:///x"), namespace, pytest.fail, Control().check)
+    assert (failed.value.transient, failed.value.of_node) == (False, False)
+
+
+def test_a_link_that_another_task_replaces_meanwhile_is_not_the_node_s_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "link").symlink_to("f")
+    read = os.readlink
+
+    def replace_and_read(path: Path) -> str:
+        path.unlink()
+        path.touch()
+        return read(path)
+
+    monkeypatch.setattr(os, "readlink", replace_and_read)
+    with pytest.raises(OutputFailed, match="it was changed while it was looked for"):
+        find(tmp_path, "/d")
+
+
 def test_each_of_several_links_to_a_directory_is_a_directory_with_its_files(tmp_path: Path) -> None:
     (tmp_path / "reference").mkdir()
     (tmp_path / "reference/f").touch()
