@@ -14,6 +14,8 @@ import schemathesis
 from schemathesis.core.failures import AcceptedNegativeData, Failure
 from schemathesis.openapi.checks import JsonSchemaError, RejectedPositiveData
 
+from raytes.config import MAX_CPU_CORES, MAX_DISK_GB, MAX_RAM_GB
+
 READ_ONLY = {"id", "state", "logs", "creation_time"}
 MAPS = ("env", "tags", "backend_parameters")
 
@@ -81,7 +83,9 @@ RULES: dict[str, Callable[[Any], bool]] = {
     "must not be / itself.*": lambda value: set(value.split("/")) <= {"", "."},
     "must not contain a NUL character": lambda value: any("\0" in text for text in strings(value)),
     "must not be negative": lambda value: value < 0,
-    "must not be greater than 9223372036": lambda value: value > 9223372036,
+    f"must not be greater than {MAX_CPU_CORES}": lambda value: value > MAX_CPU_CORES,
+    f"must not be greater than {MAX_RAM_GB}": lambda value: value > MAX_RAM_GB,
+    f"must not be greater than {MAX_DISK_GB}": lambda value: value > MAX_DISK_GB,
     "must not have a variable without a name": lambda value: "" in value,
     "must not have an = in its name": lambda value: any("=" in name for name in value),
     "must be the name of a zone.*": lambda value: (
