@@ -18,13 +18,11 @@ from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 import ray
-from pydantic import ValidationError
 from ray.exceptions import RayError
 from sqlalchemy import Connection
 
-import raytes
 from raytes import ids
-from raytes.attempt import Update
+from raytes.attempt import Assignment, Update
 from raytes.config import Settings
 from raytes.dispatch.backlog import WINDOW, Backlog
 from raytes.dispatch.calls import answer, insist, kill_named
@@ -32,17 +30,18 @@ from raytes.dispatch.fencing import Fencing
 from raytes.dispatch.health import Health, NodeHealth
 from raytes.dispatch.lanes import Lanes
 from raytes.dispatch.leases import RUNNER_PREFIX, Lease
-from raytes.dispatch.losses import NO_OWNER, STOPPED, runner_lost
+from raytes.dispatch.losses import NO_OWNER, STOPPED, UNREADABLE, runner_lost
 from raytes.dispatch.nodes import Nodes
 from raytes.dispatch.pauses import growing_pause
 from raytes.dispatch.shape import Node, Shape, with_disk
 from raytes.dispatch.upkeep import Upkeep
 from raytes.failures import FailureReason
-from raytes.models import TesState
+from raytes.models import TesState, TesTask
 from raytes.runner.actor import AttemptKey, Runner
 from raytes.store import changes
 from raytes.store.changes import Ended, Loss, Pool, Queued, Running
 from raytes.store.database import DatabaseUnavailable
+from raytes.store.documents import UnreadableDocument
 
 T = TypeVar("T")
 
@@ -375,8 +374,8 @@ class Dispatcher:
             assignment = await self._persist(
                 partial(changes.assign, task_id=task_id, runner=lease.id)
             )
-        except ValidationError as error:
-            await self._refuse([task_id], "internal_error", _unreadable(error))
+        except UnreadableDocument as error:
+            await self._refuse([task_id], "internal_error", str(error))
             return
         if assignment is None:  # cancelled just now
             return
@@ -395,13 +394,29 @@ class Dispatcher:
         self._in_hand.discard(lease.task)
         # Whoever cancelled it, or drained the node, while the runner was asked found no lease.
         resume = partial(changes.resume, task_id=task.id, attempt=task.attempt)
-        assignment, canceling = await self._persist(resume)
+        try:
+            assignment, canceling = await self._persist(resume)
+        except UnreadableDocument:
+            await self._resign(lease, task)
+            return
         if canceling:
             lease.actor.cancel.remote(task.id, task.attempt)
         drain = self._drains.get(lease.node)
         if self._hurry.is_set() or (drain is not None and drain.done()):
             self._end(lease)
         self._finish(lease, await insist(lease.actor, partial(lease.actor.run.remote, assignment)))
+
+    async def _resign(self, lease: Lease, task: Running) -> None:
+        """Have a runner cancel an attempt of which this release can't read the document, and
+        end it."""
+        lease.actor.cancel.remote(task.id, task.attempt)
+        # A runner that is at it knows the document; one that never heard of it begins nothing.
+        unread = Assignment(task.id, task.attempt, TesTask(executors=[]))
+        await insist(lease.actor, partial(lease.actor.run.remote, unread))
+        lease.task = None
+        self._in_hand.add(_key(task))
+        lose = partial(changes.lose, task=task, loss=UNREADABLE, settings=self._settings)
+        self._spawn(self._settle(_key(task), lose, lease.node))
 
     def _finish(self, lease: Lease, last: Update) -> None:
         """An attempt has ended. What the runner does next need not wait until that is on
@@ -462,8 +477,9 @@ class Dispatcher:
         self._in_hand.add(key)
         try:
             death = await self._nodes.death(node) if node else None
-            if not node:
-                # It may live yet, and must not go on beside the next attempt.
+            if not node and task.runner not in self._leases:
+                # It may live yet, and must not go on beside the next attempt. One that has a
+                # lease is at another task by now.
                 await asyncio.to_thread(kill_named, RUNNER_PREFIX + task.runner)
             if death is None and node:
                 if not await self._nodes.sweep(node):
@@ -633,15 +649,6 @@ class Dispatcher:
 def pause_before(retry: int, delay: float) -> float:
     """Seconds before a retry, the first of which is number 1 and waits for `delay`."""
     return growing_pause(retry, delay, max(delay, _LONGEST_PAUSE_S))
-
-
-def _unreadable(error: ValidationError) -> str:
-    first = error.errors(include_input=False, include_url=False)[0]
-    place = ".".join(map(str, first["loc"]))
-    return (
-        f"This task's document can't be read by raytes {raytes.__version__} "
-        f"({place}: {first['msg']}): another release stored it, or it is damaged. Submit it anew."
-    )
 
 
 def _key(task: Running) -> AttemptKey:

@@ -9,6 +9,8 @@ from raytes.store.changes import PREEMPTED, SERVICE_STOPPED, Loss
 STOPPED = Loss(SERVICE_STOPPED, "The service was stopped while this attempt was running.")
 NO_OWNER = Loss("runner_lost", "Nothing was known any more of the runner of this attempt.")
 
+UNREADABLE = Loss("internal_error", "This attempt could not be taken up again after a restart.")
+
 # NodeDeathInfo.Reason in Ray's common.proto: nothing of Ray's public API has these names.
 UNEXPECTED_TERMINATION = 2
 AUTOSCALER_DRAIN_PREEMPTED = 3

@@ -7,11 +7,13 @@ nothing and returns so.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     bindparam,
     delete,
@@ -31,7 +33,14 @@ from raytes.lifecycle import FINAL, WITH_RUNNER, predecessors
 from raytes.models import TesState, TesTask, TesTaskLog
 from raytes.moment import now
 from raytes.parameters import choices_of
-from raytes.store.documents import NewTask, join_task, join_types, log_json, split_document
+from raytes.store.documents import (
+    NewTask,
+    UnreadableDocument,
+    join_task,
+    join_types,
+    log_json,
+    split_document,
+)
 from raytes.store.schema import (
     attempts,
     documents,
@@ -166,7 +175,11 @@ def _beyond(connection: Connection, new: Sequence[NewTask], room: int) -> frozen
 
 
 def assign(connection: Connection, task_id: str, runner: str) -> Assignment | None:
-    """Begin the next attempt at a queued task; None if it isn't queued any more."""
+    """Begin the next attempt at a queued task; None if it isn't queued any more.
+
+    Raises:
+        UnreadableDocument: what is stored of the task can't be read.
+    """
     row = connection.execute(_CREATED, {"task": task_id}).one_or_none()
     if row is None:
         return None
@@ -183,19 +196,31 @@ def assign(connection: Connection, task_id: str, runner: str) -> Assignment | No
 
 
 def assignment(connection: Connection, task_id: str, attempt: int) -> Assignment:
-    """What a runner has to know for an attempt."""
+    """What a runner has to know for an attempt.
+
+    Raises:
+        UnreadableDocument: what is stored of the task can't be read.
+    """
     earlier = _receipts_of(connection, task_id) if attempt > 1 else ()
     return Assignment(task_id, attempt, load(connection, task_id), receipts=earlier)
 
 
 def resume(connection: Connection, task_id: str, attempt: int) -> tuple[Assignment, bool]:
-    """What a runner has been given for the current attempt, and whether it is being cancelled."""
+    """What a runner has been given for the current attempt, and whether it is being cancelled.
+
+    Raises:
+        UnreadableDocument: what is stored of the task can't be read.
+    """
     row = connection.execute(_CURRENT, {"task": task_id}).one()
     return assignment(connection, task_id, attempt), row.state == TesState.CANCELING.value
 
 
 def load(connection: Connection, task_id: str) -> TesTask:
-    """The document of a task as it was submitted, contents included."""
+    """The document of a task as it was submitted, contents included.
+
+    Raises:
+        UnreadableDocument: what is stored of the task can't be read.
+    """
     row = connection.execute(_DOCUMENT, {"task": task_id}).one()
     return join_task(row.document, row.contents)
 
@@ -386,6 +411,12 @@ _NEW_TAG = InsertNew(tags)
 _NEW_ATTEMPT = InsertNew(attempts)
 _TAILS = Put(tails)
 
+
+def _is_one_of(states: frozenset[TesState]) -> ColumnElement[bool]:
+    # Not `in_`, which SQLAlchemy writes out anew each time it is executed.
+    return or_(false(), *(tasks.c.state == state.value for state in sorted(states)))
+
+
 _CURRENT = select(
     tasks.c.state,
     tasks.c.attempt,
@@ -424,7 +455,7 @@ _DOCUMENT = select(documents.c.document, documents.c.contents).where(
 
 _BEGIN = (
     update(tasks)
-    .where(tasks.c.id == bindparam("task"), tasks.c.state == TesState.QUEUED.value)
+    .where(tasks.c.id == bindparam("task"), _is_one_of(predecessors(TesState.INITIALIZING)))
     .values(
         state=TesState.INITIALIZING.value,
         attempt=bindparam("attempt"),
@@ -437,8 +468,7 @@ _MOVES = {
     .where(
         tasks.c.id == bindparam("task"),
         tasks.c.attempt == bindparam("of_attempt"),
-        # Not `in_`, which SQLAlchemy writes out anew each time it is executed.
-        or_(false(), *(tasks.c.state == before.value for before in sorted(predecessors(after)))),
+        _is_one_of(predecessors(after)),
     )
     .values(
         state=after.value,
@@ -521,13 +551,28 @@ def _conclude(connection: Connection, last: Update, settings: Settings) -> Ended
         # Cancelled on the runner's side only: the store never asked for it.
         after = TesState.SYSTEM_ERROR
     elif last.retry and after is not TesState.QUEUED:
-        asked = load(connection, last.task_id).resources
-        if retries < choices_of(asked, settings).max_retries:
-            after, retries = TesState.QUEUED, retries + 1
+        try:
+            asked = load(connection, last.task_id).resources
+        except UnreadableDocument as error:
+            # Nothing could be tried again, and the attempt must end all the same.
+            after = TesState.SYSTEM_ERROR
+            _blame(connection, last, "internal_error", str(error))
+        else:
+            if retries < choices_of(asked, settings).max_retries:
+                after, retries = TesState.QUEUED, retries + 1
     _move(connection, last.task_id, last.attempt, after)
     if retries != row.retries:
         connection.execute(_RETRIES, {"task": last.task_id, "used": retries})
     return Ended(last.task_id, after, Pool(row.owner, row.shape), retries)
+
+
+def _blame(connection: Connection, last: Update, reason: FailureReason, line: str) -> None:
+    """Give an attempt that has ended another reason than its runner did."""
+    attempt = {"task": last.task_id, "of_number": last.attempt}
+    log = TesTaskLog.model_validate_json(connection.execute(_RECORDED, attempt).one().log)
+    log.metadata = {**(log.metadata or {}), "failure_reason": reason}
+    connection.execute(_LOG, {**attempt, "text": log_json(log)})
+    _append_lines(connection, last.task_id, last.attempt, [f"{now()} {line}"])
 
 
 def _move(connection: Connection, task_id: str, attempt: int, after: TesState) -> bool:
@@ -596,12 +641,13 @@ def _write(connection: Connection, news: Update, lines: Sequence[str]) -> None:
         _append_lines(connection, news.task_id, news.attempt, lines)
     if news.input_types or news.output_types:
         row = connection.execute(_DOCUMENT, {"task": news.task_id}).one()
-        task = join_types(row.document, news.input_types, news.output_types)
-        connection.execute(
-            update(documents)
-            .where(documents.c.task_id == news.task_id)
-            .values(document=split_document(task)[0])
-        )
+        with suppress(UnreadableDocument):  # which is said when it matters
+            task = join_types(row.document, news.input_types, news.output_types)
+            connection.execute(
+                update(documents)
+                .where(documents.c.task_id == news.task_id)
+                .values(document=split_document(task)[0])
+            )
 
 
 def _append_lines(connection: Connection, task_id: str, attempt: int, lines: Iterable[str]) -> None:

@@ -8,8 +8,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import orjson
+from pydantic import ValidationError
 
+import raytes
+from raytes.errors import RaytesError
 from raytes.models import TesFileType, TesTask, TesTaskLog
+
+
+class UnreadableDocument(RaytesError):
+    """What is stored of a task isn't what this release stores."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            f"This task's document can't be read by raytes {raytes.__version__} ({where}): "
+            "another release stored it, or it is damaged. Submit it anew."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,23 +51,43 @@ def split_document(task: TesTask) -> tuple[bytes, bytes | None]:
 
 
 def join_task(document: bytes, contents: bytes | None) -> TesTask:
-    """The task as it was submitted."""
-    task = TesTask.model_validate_json(document)
-    for index, content in orjson.loads(contents or b"{}").items():
-        (task.inputs or [])[int(index)].content = content
+    """The task as it was submitted.
+
+    Raises:
+        UnreadableDocument: it was stored by another release, or is damaged.
+    """
+    task = _read(document)
+    try:
+        for index, content in orjson.loads(contents or b"{}").items():
+            (task.inputs or [])[int(index)].content = content
+    except (ValueError, IndexError, AttributeError) as error:
+        raise UnreadableDocument("the contents of its inputs") from error
     return task
 
 
 def join_types(
     document: bytes, inputs: Mapping[int, TesFileType], outputs: Mapping[int, TesFileType]
 ) -> TesTask:
-    """The stored document with the types that were found on disk."""
-    task = TesTask.model_validate_json(document)
+    """The stored document with the types that were found on disk.
+
+    Raises:
+        UnreadableDocument: it was stored by another release, or is damaged.
+    """
+    task = _read(document)
     for index, found in inputs.items():
         (task.inputs or [])[index].type = found
     for index, found in outputs.items():
         (task.outputs or [])[index].type = found
     return task
+
+
+def _read(document: bytes) -> TesTask:
+    try:
+        return TesTask.model_validate_json(document)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UnreadableDocument(f"{place}: {first['msg']}" if place else first["msg"]) from error
 
 
 def log_json(log: TesTaskLog) -> bytes:

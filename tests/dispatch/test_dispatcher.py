@@ -313,6 +313,52 @@ def test_a_task_that_can_not_be_read_ends_and_its_runner_goes_on(story: Story) -
     assert "(executors: " in line
 
 
+def test_an_attempt_that_can_not_be_read_after_a_restart_ends_and_its_runner_goes_on(
+    story: Story,
+) -> None:
+    damaged = update(documents).where(documents.c.task_id == story.task)
+    story.database.change(lambda c: c.execute(damaged.values(document=b'{"executors": 1}')))
+    other = story.create()
+
+    async def go() -> None:
+        await story.runner.told.remote(answer=True, end=False)
+        await story.start()
+        await story.runner.canceled.remote()
+        story.dispatcher.reserve(1)
+        story.dispatcher.enqueue([other])
+        while b"COMPLETE" not in (story.database.reader.get(other.id, View.MINIMAL) or b""):
+            await story.looks.get()
+        assert (await story.dispatcher.health(0)).nodes[0].runners == 1
+        await story.runner.most.remote()
+        ended = await story.until_ended()
+        assert ended["state"] == "SYSTEM_ERROR"
+        assert ended["logs"][0]["metadata"]["failure_reason"] == "internal_error"
+
+    asyncio.run(asyncio.wait_for(go(), 60))
+
+
+def test_a_runner_that_is_at_another_task_is_not_ended_for_an_attempt_that_nobody_sees_to(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed: list[str] = []
+    monkeypatch.setattr(dispatcher, "kill_named", killed.append)
+    orphan = story.create().id
+
+    async def go() -> None:
+        await story.runner.told.remote(answer=True, end=False)
+        await story.start()
+        while not (await story.dispatcher.health(0)).nodes[0].tasks:
+            await story.looks.get()
+        story.database.change(lambda c: changes.assign(c, orphan, story.runner_id))
+        while b"SYSTEM_ERROR" not in (story.database.reader.get(orphan, View.MINIMAL) or b""):
+            await story.looks.get()
+        await story.runner.told.remote(answer=True, end=True)
+        assert (await story.until_ended())["state"] == "COMPLETE"
+
+    asyncio.run(asyncio.wait_for(go(), 60))
+    assert not killed
+
+
 def test_a_cancel_while_a_runner_is_taken_up_reaches_it(
     story: Story, monkeypatch: pytest.MonkeyPatch
 ) -> None:

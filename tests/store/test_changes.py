@@ -3,7 +3,8 @@ from typing import Any
 
 import orjson
 import pytest
-from sqlalchemy import Select, text
+from sqlalchemy import Select, select, text
+from sqlalchemy import update as sql_update
 from sqlalchemy.dialects import sqlite
 
 from raytes.attempt import Tails, Update
@@ -19,6 +20,8 @@ from raytes.models import (
     TesTaskLog,
 )
 from raytes.store import changes
+from raytes.store.documents import UnreadableDocument
+from raytes.store.schema import attempts, documents, system_logs
 from raytes.views import View
 from tests.store.conftest import Database, minimal_task, new_task
 
@@ -314,6 +317,59 @@ def test_a_reclaimed_node_uses_up_no_retry_until_there_were_too_many(database: D
     full = shown(database, task)
     assert full["state"] == "SYSTEM_ERROR"
     assert full["logs"][-1]["metadata"]["failure_reason"] == "preempted"
+
+
+@pytest.fixture(params=["document", "contents"])
+def damaged(request: pytest.FixtureRequest, database: Database) -> str:
+    """A task of which what is stored can't be read, at its first attempt."""
+    task = database.create(minimal_task(inputs=[TesInput(path="/in", content="in")]))
+    assign(database, task)
+    damage(database, task, request.param)
+    return task
+
+
+def damage(database: Database, task: str, part: str) -> None:
+    spoiled = {"document": b'{"executors": 1}', "contents": b'{"7": "in"}'}
+    spoil = sql_update(documents).where(documents.c.task_id == task)
+    database.change(lambda c: c.execute(spoil.values({part: spoiled[part]})))
+
+
+def blamed(database: Database, ended: changes.Ended | None) -> dict[str, Any]:
+    """The log of a task that ended because it can't be read."""
+    assert ended is not None
+    assert (ended.state, ended.retries) == (TesState.SYSTEM_ERROR, 0)
+    assert database.change(changes.with_runner) == []
+    rows = database.change(lambda c: c.execute(select(attempts.c.log)).scalars().all())
+    [log] = (orjson.loads(row) for row in rows)
+    assert log["metadata"]["failure_reason"] == "internal_error"
+    lines = database.change(lambda c: c.execute(select(system_logs.c.line)).scalars().all())
+    assert "can't be read by raytes" in lines[-1]
+    return log  # type: ignore[no-any-return]
+
+
+def test_an_attempt_at_a_task_that_can_not_be_read_ends_and_is_not_tried_again(
+    database: Database, damaged: str
+) -> None:
+    log = TesTaskLog(logs=[], outputs=[], metadata={"node": "n", "failure_reason": "disk_full"})
+    last = update(damaged, state=TesState.SYSTEM_ERROR, log=log, retry=True)
+    last = replace(last, input_types={0: TesFileType.FILE})
+    assert blamed(database, end(database, last))["metadata"]["node"] == "n"
+
+
+def test_an_attempt_at_a_task_that_can_not_be_read_is_lost_for_good(
+    database: Database, damaged: str
+) -> None:
+    blamed(database, lose(database, damaged, 1, "runner_lost"))
+
+
+def test_a_task_that_can_not_be_read_is_neither_begun_nor_taken_up(
+    database: Database, damaged: str
+) -> None:
+    with pytest.raises(UnreadableDocument):
+        database.change(lambda c: changes.resume(c, damaged, 1))
+    end(database, update(damaged, state=TesState.QUEUED))
+    with pytest.raises(UnreadableDocument):
+        database.change(lambda c: changes.assign(c, damaged, "r"))
 
 
 def test_a_stop_of_the_service_uses_up_no_retry(database: Database) -> None:
