@@ -27,7 +27,7 @@ USER 1000
 WORKDIR /srv
 ENV COLOUR=green SHAPE=round
 ENTRYPOINT ["/bin/false"]
-VOLUME /tmp
+VOLUME /made/by/nobody
 """
 
 
@@ -43,8 +43,8 @@ class Images:
     bare: str = f"localhost/raytes-test-bare:{_VERSION}"
     """Without a shell: `/cat` and `/echo`, nothing else."""
     fussy: str = f"localhost/raytes-test-fussy:{_VERSION}"
-    """With an ENTRYPOINT that fails, a USER (1000), a WORKDIR (/srv), a VOLUME (/tmp) and an ENV
-    (COLOUR, SHAPE)."""
+    """With an ENTRYPOINT that fails, a USER (1000), a WORKDIR (/srv), an ENV (COLOUR, SHAPE)
+    and a VOLUME (/made/by/nobody) that is in no layer."""
 
 
 def build() -> Images:

@@ -300,8 +300,6 @@ def specification(
         "env": executor.env or {},
         "labels": dict(sandbox.labels),
         "mounts": [_mount(bind) for bind in binds],
-        # A volume of Podman's own would be outside of what `disk_gb` counts.
-        "image_volume_mode": "ignore",
         "stdin": with_stdin,
         "terminal": False,
         "no_new_privileges": True,

@@ -63,12 +63,7 @@ class ImageFiles:
         known = {path: self._known.get((image.id, path), _Contents.SOME) for path in parents}
         wanted = sorted(path for path in known if known[path] is _Contents.SOME)
         if wanted:
-            specification = {
-                "image": image.id,
-                "entrypoint": [],
-                "command": ["-"],
-                "image_volume_mode": "ignore",  # as the executors' containers
-            }
+            specification = {"image": image.id, "entrypoint": [], "command": ["-"]}
             container, _ = engine.create({**specification, "labels": dict(labels)})
             try:
                 for path in wanted:

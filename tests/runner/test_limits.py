@@ -93,7 +93,7 @@ def test_a_task_that_writes_more_than_its_disk_is_ended(
     assert "0.02 GB" in attempt.system_logs
 
 
-@pytest.mark.parametrize("where", ["/o", "/tmp"], ids=["in an output", "in an image's volume"])
+@pytest.mark.parametrize("where", ["/o", "/tmp"], ids=["in an output", "in the image's own files"])
 def test_what_is_written_just_before_the_end_counts_too(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:

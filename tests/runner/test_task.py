@@ -302,6 +302,12 @@ def test_executors_run_one_after_the_other_over_a_shared_volume(bench: Bench) ->
     assert attempt.stdout(2) == "one\ntwo\n"
 
 
+def test_an_image_s_volume_is_there_though_no_layer_has_it(bench: Bench) -> None:
+    look = {"image": bench.images.fussy, "command": ["test", "-d", "/made/by/nobody"]}
+    attempt = bench.run({"executors": [look]})
+    assert attempt.state is TesState.COMPLETE, attempt.exit_codes
+
+
 def test_the_first_failure_ends_the_task(bench: Bench) -> None:
     attempt = bench.run({"executors": [bench.executor("exit 3"), bench.executor("echo never")]})
     assert attempt.exit_codes == [3]
