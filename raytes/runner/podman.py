@@ -311,7 +311,10 @@ class Attachment:
             raise
 
     def _accept(self) -> None:
-        status = int(self._reader.readline().partition(b" ")[2][:3] or b"500")
+        answer = self._reader.readline()
+        if not answer.endswith(b"\n"):  # it isn't a refusal: nobody has said anything
+            raise ConnectionResetError("it hung up without an answer")
+        status = int(answer.partition(b" ")[2][:3])
         while self._reader.readline().strip():
             pass
         if status >= 400:
