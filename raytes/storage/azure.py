@@ -31,7 +31,7 @@ from raytes.storage.faults import Fault, Missing, Replaced
 from raytes.storage.objects import Object, Outgoing, Staged, UnstagedWrites, check_size
 from raytes.storage.progress import Transfer
 from raytes.storage.retry import retrying
-from raytes.storage.signature import OF_FSSPEC, keywords
+from raytes.storage.signature import OF_FSSPEC, UNCACHED, keywords
 
 _TIMEOUTS = {"connection_timeout": 20, "read_timeout": 60}  # seconds without a byte
 _RANGES_AT_ONCE = 8
@@ -75,8 +75,7 @@ class AzureStore(UnstagedWrites):
         """`account_host` is the one that a URL names (`ACCOUNT.dfs.core.windows.net`), or empty."""
         if account_host:
             options = {"account_name": account_host.partition(".")[0]} | options
-        ours = {"use_listings_cache": False, "skip_instance_cache": True}
-        filesystem = AzureBlobFileSystem(**(options | ours))
+        filesystem = AzureBlobFileSystem(**(options | UNCACHED))
         # adlfs' own timeouts are for its own transfers.
         timeouts = {name: options[name] for name in (*_TIMEOUTS, "timeout") if name in options}
         # Retries are made in one place, `retrying`.

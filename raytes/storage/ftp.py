@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
 from raytes.storage import faults
-from raytes.storage.aside import Aside, check_in_place
+from raytes.storage.aside import Aside, rename_into_place
 from raytes.storage.below import opened
 from raytes.storage.faults import Fault, Forbidden, Missing, Replaced
 from raytes.storage.hosts import refusal_of_address
@@ -82,20 +82,17 @@ class FtpStore:
 
     async def place(self, staged: Object, path: str) -> None:
         """As `aside.Server.place`."""
-        tries = 0
 
         def rename(session: "_Session") -> None:
-            nonlocal tries
-            tries += 1
             session.place(staged.path, path)
 
-        try:
-            await self._do(rename)
-        except Missing:
-            found = await self.find(path) if tries > 1 else None
+        async def find() -> Object | None:
+            found = await self.find(path)
             if found and found.size == _UNKNOWN_SIZE:
                 found = replace(found, size=staged.size)
-            check_in_place(staged, found)
+            return found
+
+        await rename_into_place(staged, self._do, rename, find)
 
     async def remove(self, path: str) -> None:
         """Removes a file."""

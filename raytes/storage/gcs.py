@@ -34,7 +34,7 @@ from raytes.storage.faults import Changed, Fault, Missing, Replaced
 from raytes.storage.objects import Object, Outgoing, UnstagedWrites
 from raytes.storage.progress import Transfer
 from raytes.storage.retry import retrying
-from raytes.storage.signature import OF_FSSPEC, keywords
+from raytes.storage.signature import OF_FSSPEC, UNCACHED, keywords
 
 _PART = 16 * 2**20
 """Bytes of one part of a large object that is stored."""
@@ -70,8 +70,7 @@ class GcsStore(UnstagedWrites):
 
     def __init__(self, options: dict[str, Any]) -> None:
         session = {"timeout": _TIMEOUT} | as_objects(options.get("session_kwargs", {}))
-        ours = {"session_kwargs": session, "use_listings_cache": False, "skip_instance_cache": True}
-        self._filesystem = _FileSystem(**(options | ours))
+        self._filesystem = _FileSystem(**(options | {"session_kwargs": session} | UNCACHED))
         self._uploads = asyncio.Semaphore(_UPLOADS_AT_ONCE)
 
     async def find(self, path: str) -> Object | None:

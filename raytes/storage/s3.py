@@ -37,7 +37,7 @@ from raytes.storage.objects import Object, Outgoing, Staged, Unsent
 from raytes.storage.parallel import in_parallel
 from raytes.storage.progress import Transfer
 from raytes.storage.retry import retrying
-from raytes.storage.signature import OF_FSSPEC, keywords
+from raytes.storage.signature import OF_FSSPEC, UNCACHED, keywords
 from raytes.storage.urls import shown
 
 _PART = 8 * 2**20
@@ -71,8 +71,7 @@ class S3Store:
             # Retries are made in one place, `retrying`.
             "retries": {"total_max_attempts": 1},
         } | options.get("config_kwargs", {})
-        ours = {"config_kwargs": config, "use_listings_cache": False, "skip_instance_cache": True}
-        self._filesystem = S3FileSystem(**(options | ours))
+        self._filesystem = S3FileSystem(**(options | {"config_kwargs": config} | UNCACHED))
         self._filesystem.retries = 1
         self._bodies = asyncio.Semaphore(_BODIES_AT_ONCE)
 

@@ -19,7 +19,7 @@ import asyncssh
 from asyncssh import sftp
 
 from raytes.storage import faults
-from raytes.storage.aside import Aside, check_in_place
+from raytes.storage.aside import Aside, rename_into_place
 from raytes.storage.below import held
 from raytes.storage.faults import Fault, Missing, Replaced
 from raytes.storage.objects import Object, Outgoing, Staged, check_size
@@ -142,20 +142,14 @@ class SftpStore:
 
     async def place(self, staged: Object, path: str) -> None:
         """As `aside.Server.place`."""
-        tries = 0
 
         async def rename(session: _Session) -> None:
             await _rename(session.client, staged.path, path)
 
         async def place(session: _Session) -> None:
-            nonlocal tries
-            tries += 1
             await _with_directory(session, dirname(path), rename)
 
-        try:
-            await self._do(place)
-        except Missing:
-            check_in_place(staged, await self.find(path) if tries > 1 else None)
+        await rename_into_place(staged, self._do, place, lambda: self.find(path))
 
     async def remove(self, path: str) -> None:
         """Removes a file."""

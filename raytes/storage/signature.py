@@ -15,6 +15,9 @@ OF_FSSPEC = frozenset(
 """What every filesystem of fsspec takes. It makes no difference here: nothing is listed twice,
 each section has one filesystem, and the transfers are our own."""
 
+UNCACHED = {"use_listings_cache": False, "skip_instance_cache": True}
+"""What each filesystem of ours is made with, whatever its section says."""
+
 _OBJECTS = frozenset({"self", "loop", "asynchronous", "session", "request_session", "sock"})
 """What no file can hold."""
 
