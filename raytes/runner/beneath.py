@@ -64,15 +64,17 @@ class Namespace:
             at, host = inside, found
         return host
 
-    def names(self, path: str) -> list[str]:
+    def names(self, path: str, host: Path | None) -> list[str]:
         """The names in the directory at a container path, sorted; what is mounted in it too.
 
+        Parameters:
+            host: what `resolve` has found at the path.
+
         Raises:
-            Outside: as `resolve`.
             OSError: it can't be read; ThroughLink: it isn't where it was mounted from any more.
         """
         names: set[str] = set()
-        if host := self.resolve(path):
+        if host is not None:
             with held(host) as found:
                 names |= set(os.listdir(found)) if found.is_dir() else set()
         prefix = path.rstrip("/") + "/"

@@ -142,7 +142,7 @@ class _Walk:
                 return
             if len(above) == _MAX_DEPTH:
                 raise RecursionError
-            names = self._names(path, identity)
+            names = self._names(path, host, identity)
             if not names:
                 yield path, None
             for name in names:
@@ -159,7 +159,7 @@ class _Walk:
                 return
             status = host and host.stat()
             identity = (status.st_dev, status.st_ino) if status else None
-            there = self._names(directory, identity, len(rest))
+            there = self._names(directory, host, identity, len(rest))
         except (Outside, PermissionError):
             return
         for name in there:
@@ -170,16 +170,18 @@ class _Walk:
                 else:
                     yield path
 
-    def _names(self, path: str, identity: tuple[int, int] | None, pattern: int = -1) -> list[str]:
+    def _names(
+        self, path: str, host: Path | None, identity: tuple[int, int] | None, pattern: int = -1
+    ) -> list[str]:
         """The names in a directory.
 
         Parameters:
-            identity: of the directory on the node; None: it isn't there, only what is mounted in
-                it.
+            host, identity: of the directory on the node; None: it isn't there, only what is
+                mounted in it.
             pattern: how many names of a pattern are to be matched below it.
         """
         self._check()
-        names = self._namespace.names(path)
+        names = self._namespace.names(path, host)
         if identity is not None:
             if (*identity, pattern) in self._been:
                 self._again += len(names)

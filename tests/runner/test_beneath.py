@@ -64,8 +64,8 @@ def test_what_is_not_there_is_none(namespace: Namespace, path: str) -> None:
 
 def test_a_mount_in_a_mount_hides_what_it_lies_over(namespace: Namespace, tmp_path: Path) -> None:
     assert namespace.resolve("/work/sub/mnt/n") == tmp_path / "nested/n"
-    assert "mnt" in namespace.names("/work/sub")
-    assert namespace.names("/") == ["data", "work"]
+    assert "mnt" in namespace.names("/work/sub", namespace.resolve("/work/sub"))
+    assert namespace.names("/", None) == ["data", "work"]
 
 
 def test_a_link_that_was_taken_out_of_a_container_leads_nowhere_on_the_node(
