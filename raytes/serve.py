@@ -241,8 +241,8 @@ def _ingress(settings: Settings) -> Iterator[None]:
         try:
             serve.start(http_options={"host": settings.host, "port": settings.port})
             node = ray.get_runtime_context().get_node_id()
-            # One that ran already keeps its own.
-            settings = settings.model_copy(update={"host": serve_host()})
+            if joins():  # one that ran there already keeps its own
+                settings = settings.model_copy(update={"host": serve_host()})
             serve.run(application(settings, node), name=settings.name, route_prefix="/")
         except (ray.exceptions.RayError, RayServeException, RuntimeError) as error:
             raise CannotServe(f"Ray Serve did not take the application: {error}") from None
