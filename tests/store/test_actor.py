@@ -13,12 +13,21 @@ from raytes.store.actor import Identity, Store
 from raytes.store.database import database_of, prepare, recall
 
 
-def test_a_store_that_cannot_start_ends_so_that_it_is_started_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Of a service whose database is prepared."""
     settings = Settings(state_dir=tmp_path)
     prepare(database_of(settings))
+    return settings
 
+
+async def nothing(*_: object, **__: object) -> None:
+    """Instead of a start of the dispatcher, which needs a Ray."""
+
+
+def test_a_store_that_cannot_start_ends_so_that_it_is_started_again(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def fail(*_: object, **__: object) -> None:
         raise RayError("Ray's head does not answer")
 
@@ -40,51 +49,38 @@ def test_a_store_that_cannot_start_ends_so_that_it_is_started_again(
 
 
 def test_a_store_that_dies_while_it_takes_up_what_ran_is_not_yet_a_restarted_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = Settings(state_dir=tmp_path)
-    database = database_of(settings)
-    prepare(database)
     taken_up = asyncio.Event()
-
-    async def start(*_: object, **__: object) -> None:
-        """Nothing."""
 
     async def wait(*_: object) -> None:
         await taken_up.wait()
 
     async def go() -> list[str | None]:
-        monkeypatch.setattr(Dispatcher, "start", start)
+        monkeypatch.setattr(Dispatcher, "start", nothing)
         monkeypatch.setattr(Dispatcher, "taken_up", wait)
         store = Store(settings, Identity("session", "node"))
         await store.ready(30)
-        before = recall(database).get("session")
+        before = recall(database_of(settings)).get("session")
         taken_up.set()
         await store._beginning
-        return [before, recall(database).get("session")]
+        return [before, recall(database_of(settings)).get("session")]
 
     assert asyncio.run(asyncio.wait_for(go(), 30)) == [None, "session"]
 
 
 def test_nodes_that_are_drained_at_once_all_stay_so_after_a_restart(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = Settings(state_dir=tmp_path)
-    database = database_of(settings)
-    prepare(database)
-
-    async def start(*_: object, **__: object) -> None:
-        """Nothing."""
-
     async def go() -> dict[str, float]:
-        monkeypatch.setattr(Dispatcher, "start", start)
+        monkeypatch.setattr(Dispatcher, "start", nothing)
         monkeypatch.setattr(Dispatcher, "find_node", lambda _, name: Node(name, 1, 1))
         monkeypatch.setattr(Dispatcher, "drain", lambda *_: None)
         monkeypatch.setattr(Dispatcher, "undrain", lambda *_: None)
         store = Store(settings, Identity("session", "node"))
         await asyncio.gather(*(store.drain_node(name) for name in "abc"))
         await asyncio.gather(store.drain_node("d"), store.undrain_node("a"))
-        drained: dict[str, float] = json.loads(recall(database)["drained"])
+        drained: dict[str, float] = json.loads(recall(database_of(settings))["drained"])
         return drained
 
     assert asyncio.run(asyncio.wait_for(go(), 30)).keys() == {"b", "c", "d"}
