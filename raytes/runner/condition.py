@@ -1,5 +1,6 @@
 """What a node has for tasks, and what it can't do for them: looked at on the node itself."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -46,9 +47,10 @@ def examine(settings: Settings, instance: str, version: str) -> Condition:
     except PodmanUnavailable as error:
         podman, fault = None, str(error)
     else:
-        podman = str(info["version"]["Version"])
+        podman, images = str(info["version"]["Version"]), Path(info["store"]["graphRoot"])
+        fault = fault or _full(images)
         shortcomings = [*enforcement_of(info).shortcomings]
-        disks = settings.scratch, Path(info["store"]["graphRoot"])
+        disks = settings.scratch, images
         shortcomings += [line for disk in _filesystems(disks) if (line := _low(disk))]
     finally:
         service.release()
@@ -101,16 +103,34 @@ def _unwritable(scratch: Path) -> str:
     """Why tasks' files can't be written on this node; empty: they can."""
     try:
         scratch.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=scratch) as file:
-            file.write(bytes(_TRIED_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
+        _try_to_write(scratch)
     except OSError as error:
         return (
             f"tasks' files can't be written at {scratch} on this node ({error.strerror}): make "
             "room there, or choose another place with scratch_dir"
         )
     return ""
+
+
+def _full(images: Path) -> str:
+    """Why Podman can't store images and containers there; empty: nothing says that it can't. Only
+    a full disk does: a Podman of another user may write where this one may not."""
+    try:
+        _try_to_write(images)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return (
+                f"Podman can't store images and containers at {images} on this node "
+                f"({error.strerror}): make room there (`podman system df` says what takes it)"
+            )
+    return ""
+
+
+def _try_to_write(directory: Path) -> None:
+    with tempfile.TemporaryFile(dir=directory) as file:
+        file.write(bytes(_TRIED_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _filesystems(directories: Iterable[Path]) -> Iterable[Path]:

@@ -12,6 +12,7 @@ from raytes.runner.condition import Condition, examine, out_of_reach
 from raytes.runner.podman import Engine
 from raytes.runner.task import Node
 from tests.runner.test_service import kill_service
+from tests.small_disk import full, mounted
 
 
 @pytest.fixture
@@ -85,6 +86,45 @@ def test_a_disk_that_is_nearly_full_is_said(
     found = look(scratch_dir=tmp_path)
     assert found.scratch_free == free
     assert any("9.0 GB of 1000 GB are left" in sentence for sentence in found.shortcomings)
+
+
+@pytest.fixture
+def store_images(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Have the node's Podman say that it stores images in a directory."""
+    info = Engine.info
+
+    def store_images(directory: Path) -> None:
+        def moved(engine: Engine) -> dict[str, Any]:
+            found = info(engine)
+            found["store"]["graphRoot"] = str(directory)
+            return found
+
+        monkeypatch.setattr(Engine, "info", moved)
+
+    return store_images
+
+
+def test_a_node_where_podman_has_no_room_says_so_until_it_has(
+    look: Callable[..., Condition], store_images: Callable[[Path], None], tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    with mounted(disk, "4m") as mountable:
+        if not mountable:
+            pytest.skip("only root can mount a filesystem, and not everywhere")
+        store_images(disk)
+        with full(disk):
+            found = look()
+        assert f"at {disk} on this node (No space left on device)" in found.fault
+        assert found.shortcomings[0] == found.fault
+        assert found.podman
+        assert look().fault == ""
+
+
+def test_a_node_where_only_podman_may_write_its_images_is_well(
+    look: Callable[..., Condition], store_images: Callable[[Path], None]
+) -> None:
+    store_images(Path("/proc/1"))  # nobody may
+    assert look().fault == ""
 
 
 def test_on_a_node_with_another_release_no_task_is_run(look: Callable[..., Condition]) -> None:
