@@ -62,7 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
     methods.install(app)
     app.add_middleware(TrustedOrigin, origins=settings.cors_origins)
     if is_loopback(settings.host):
-        app.add_middleware(OwnHost, origins=settings.cors_origins)
+        app.add_middleware(OwnHost, host=settings.host, origins=settings.cors_origins)
     if settings.cors_origins:
         app.add_middleware(CrossOrigin, origins=settings.cors_origins)
     return app

@@ -1,5 +1,9 @@
 """What a service on loopback answers for, with requests as browsers and programs send them."""
 
+import socket
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
@@ -11,8 +15,8 @@ from raytes.config import Settings
 REBOUND = "rebound.example:8000"
 
 
-def status(host: str, *allowed: str) -> int:
-    client = TestClient(OwnHost(PlainTextResponse("ours"), allowed))
+def status(host: str, *allowed: str, listens_on: str = "127.0.0.1") -> int:
+    client = TestClient(OwnHost(PlainTextResponse("ours"), listens_on, allowed))
     return int(client.get("/", headers={"Host": host}).status_code)
 
 
@@ -23,10 +27,13 @@ def status(host: str, *allowed: str) -> int:
         "",
         "[",
         ":",
-        "1.2.3",
+        "a" * 300,
+        "::1",
         "[::1].a",
         "localhost.rebound.example",
         "127.0.0.1.rebound.example",
+        "localhost.127.0.0.1.rebound.example.",
+        "notlocalhost",
     ],
 )
 def test_a_name_that_leads_to_this_machine_is_not_answered(host: str) -> None:
@@ -36,7 +43,21 @@ def test_a_name_that_leads_to_this_machine_is_not_answered(host: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["localhost", "LocalHost:8000", "127.0.0.1", "127.0.0.1:1", "[::1]", "[::1]:80", "10.0.0.1"],
+    [
+        "localhost",
+        "LocalHost:8000",
+        "localhost:",
+        "localhost.:8000",
+        "raytes.localhost:8000",
+        "127.0.0.1",
+        "127.0.0.1:1",
+        "127.1:8000",
+        "[::1]",
+        "[::1]:80",
+        "[::1]:",
+        "[::ffff:127.0.0.1]:8000",
+        "10.0.0.1",
+    ],
 )
 def test_localhost_and_addresses_are_answered(host: str) -> None:
     assert status(host) == 200
@@ -45,6 +66,12 @@ def test_localhost_and_addresses_are_answered(host: str) -> None:
 @pytest.mark.parametrize("allowed", ["http://rebound.example", f"https://{REBOUND}", "*"])
 def test_the_name_of_a_proxy_before_it_is_answered_where_it_is_set(allowed: str) -> None:
     assert status(REBOUND, allowed) == 200
+
+
+def test_the_name_that_is_listened_on_is_answered() -> None:
+    """On Debian that of the machine itself leads to loopback."""
+    assert status("Machine:8000", listens_on="machine") == 200
+    assert status("other:8000", listens_on="machine") == 421
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
@@ -61,6 +88,42 @@ def test_a_service_for_other_machines_may_have_any_name() -> None:
     assert client.get("/nothing").status_code == 404
 
 
-def test_loopback_is_what_no_other_machine_reaches() -> None:
-    assert all(map(is_loopback, ("127.0.0.1", "127.1.2.3", "localhost", "::1")))
-    assert not any(map(is_loopback, ("0.0.0.0", "::", "10.0.0.1", "tes.example")))
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "127.1.2.3",
+        "127.1",
+        "localhost",
+        "LOCALHOST",
+        "localhost.",
+        "raytes.localhost",
+        "::1",
+        "::ffff:127.0.0.1",
+        socket.gethostbyaddr("127.0.0.1")[0],
+    ],
+)
+def test_loopback_is_what_no_other_machine_reaches(host: str) -> None:
+    assert is_loopback(host)
+
+
+def looked_up(*addresses: str) -> Callable[..., list[Any]]:
+    return lambda *_, **__: [(0, 0, 0, "", (address, 0)) for address in addresses]
+
+
+@pytest.mark.parametrize(
+    ("addresses", "expected"),
+    [(["127.0.1.1"], True), (["::1", "127.0.0.1"], True), (["127.0.0.1", "10.0.0.1"], False)],
+)
+def test_a_name_is_loopback_if_all_its_addresses_are(
+    addresses: list[str], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", looked_up(*addresses))
+    assert is_loopback("machine") is expected
+
+
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "10.0.0.1", "::ffff:10.0.0.1", "", "..", "tes.invalid"]
+)
+def test_what_other_machines_may_reach_is_not_loopback(host: str) -> None:
+    assert not is_loopback(host)
