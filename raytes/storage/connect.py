@@ -46,11 +46,16 @@ def connect(
             from raytes.storage.web import WebStore
 
             endpoint = options.pop("endpoint_url", f"https://{location.authority}")
-            return DrsStore(endpoint, WebStore(options, endpoint, policy), open_store)
+            granted = policy.is_granted(location.url)
+            return DrsStore(
+                endpoint, WebStore(options, endpoint, policy, granted=granted), open_store
+            )
         case "ftp":
             from raytes.storage.ftp import FtpStore
 
-            return FtpStore(options, location.authority, guarded=section is None)
+            return FtpStore(
+                options, location.authority, guarded=not policy.is_granted(location.url)
+            )
         case "sftp":
             from raytes.storage.sftp import SftpStore
 

@@ -40,9 +40,9 @@ class Policy:
         """The schemes that are enabled and installed, sorted."""
         return sorted(scheme for scheme in self._enabled if is_installed(scheme))
 
-    def locate(self, url: str) -> Location:
-        """Where `url` points, if its scheme may be used, and its host as far as its name tells.
-        Of files, only the scheme is judged.
+    def locate(self, url: str, *, granted: bool = False) -> Location:
+        """Where `url` points, if its scheme may be used, and its host as far as its name tells,
+        unless that is `granted`. Of files, only the scheme is judged.
 
         Raises:
             ForbiddenURL: it is no URL; its scheme is unknown, not enabled or not installed; or
@@ -52,7 +52,10 @@ class Policy:
             location = urls.parse(url, self._endpoints)
         except urls.InvalidURL as error:
             raise ForbiddenURL(f"the URL {urls.shown(url)!r} can't be used: {error}") from None
-        if refusal := self._refusal_of(location.scheme) or self._refusal_of_host(location):
+        refusal = self._refusal_of(location.scheme)
+        if refusal is None and not granted:
+            refusal = self._refusal_of_host(location)
+        if refusal:
             raise ForbiddenURL(f"{urls.shown(url)} can't be used: {refusal}")
         return location
 

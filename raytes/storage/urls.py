@@ -139,9 +139,10 @@ def shown(url: str) -> str:
 def names_host(prefix: str) -> bool:
     """Whether a URL, or the beginning of one, names a host that it leads to."""
     try:
-        return parse(prefix).scheme in WITH_HOST
+        _check_host(prefix)
     except InvalidURL:
         return False
+    return prefix.partition("://")[0].lower() in WITH_HOST
 
 
 def _check_text(url: str) -> None:

@@ -67,15 +67,19 @@ class WebObject(Object):
 class WebStore(UnstagedWrites):
     """The web: each URL is an object of its own, and there are no directories."""
 
-    def __init__(self, options: dict[str, Any], section: str | None, policy: Policy) -> None:
+    def __init__(
+        self, options: dict[str, Any], section: str | None, policy: Policy, *, granted: bool = False
+    ) -> None:
         """`options` are for the URLs below `section`: `client_kwargs` for aiohttp's session,
-        others (`headers`, `auth` …) for each request, as in fsspec's HTTPFileSystem.
+        others (`headers`, `auth` …) for each request, as in fsspec's HTTPFileSystem. `granted`:
+        these URLs may be used whatever their address, though no section is called after them.
         """
         self._client = as_objects(options.get("client_kwargs", {}))
         self._request = as_objects(
             {name: value for name, value in options.items() if name in _OF_A_REQUEST}
         )
         self._section = section
+        self._granted = granted
         self._policy = policy
         self._sessions: dict[tuple[bool, bool], aiohttp.ClientSession] = {}
 
@@ -188,23 +192,24 @@ class WebStore(UnstagedWrites):
     async def _hop(
         self, method: str, url: str, upload: "_Upload | None", headers: Mapping[str, str]
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        self._judge(url)
         # Credentials of a section don't follow a redirect that leaves it.
         own = self._section is not None and urls.longest_prefix(url, [self._section]) is not None
+        granted = (own and self._granted) or self._policy.is_granted(url)
+        self._judge(url, granted)
         options = dict(self._request) if own else {}
         options["headers"] = {**_AS_IT_IS, **options.get("headers", {}), **headers}
         if upload is not None:
             options["headers"] |= upload.headers
-        session = self._session(own, guarded=not self._policy.is_granted(url))
+        session = self._session(own, guarded=not granted)
         literal = URL(url, encoded=url.isascii() and " " not in url)
         async with session.request(
             method, literal, data=upload and upload.pieces(), allow_redirects=False, **options
         ) as answer:
             yield answer
 
-    def _judge(self, url: str) -> None:
+    def _judge(self, url: str, granted: bool) -> None:
         try:
-            scheme = self._policy.locate(url).scheme
+            scheme = self._policy.locate(url, granted=granted).scheme
         except ForbiddenURL as error:
             raise Forbidden(str(error)) from None
         if scheme not in urls.WEB:

@@ -49,7 +49,6 @@ def storage(
         schemes=("file", "s3", "http", "drs"),
         storage={
             SERVER: {"endpoint_url": drs.url, "headers": {"Authorization": "Bearer for-drs"}},
-            drs.url: {},
             web.url: {},
             "s3://": s3.options,
         },
@@ -215,3 +214,18 @@ def test_a_drs_server_on_the_node_itself_needs_a_section(
     storage = make_storage(schemes=("drs", "https"))
     with pytest.raises(ForbiddenURL, match="an address of the node itself"):
         storage.fetch("drs://127.0.0.1/one", FILE, tmp_path / "in", never)
+
+
+def test_the_section_of_a_drs_server_is_the_leave_to_ask_it_and_nothing_else(
+    make_storage: Callable[..., Storage], drs: Script, tmp_path: Path, never: threading.Event
+) -> None:
+    host = drs.url.removeprefix("http://")
+    storage = make_storage(
+        schemes=("drs", "http"), storage={f"drs://{host}": {"endpoint_url": drs.url}}
+    )
+    drs.on("GET", f"{OBJECTS}/one", document("one", b"x", f"{drs.url}/secret"))
+    with pytest.raises(InputFailed, match="an address of the node itself"):
+        storage.fetch(f"drs://{host}/one", FILE, tmp_path / "in", never)
+    assert drs.sent("GET", f"{OBJECTS}/one")
+    assert not drs.sent("GET", "/secret")
+    assert storage.refusal_of_input(f"{drs.url}{OBJECTS}/one")

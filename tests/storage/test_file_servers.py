@@ -451,15 +451,16 @@ def test_without_a_section_the_node_s_own_addresses_are_refused(
         storage.local_path(server.url)
 
 
+@pytest.mark.parametrize("sections", [{}, {"ftp://": {"username": "lab"}}])
 def test_a_name_that_leads_to_the_node_itself_is_refused_when_it_is_used(
     make_storage: Callable[..., Storage], tmp_path: Path, never: threading.Event,
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, sections: dict[str, dict[str, str]],
 ) -> None:  # fmt: skip
     def resolve(*_: object, **__: object) -> list[tuple[object, ...]]:
         return [(None, None, None, "", ("127.0.0.1", 21))]
 
     monkeypatch.setattr("raytes.storage.ftp.socket.getaddrinfo", resolve)
-    storage = make_storage(schemes=("ftp",))
+    storage = make_storage(schemes=("ftp",), storage=sections)
     with pytest.raises(ForbiddenURL, match=r"127\.0\.0\.1 is an address of the node itself"):
         storage.fetch("ftp://inside.example.org/in", FILE, tmp_path / "in", never)
 
