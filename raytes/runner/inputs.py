@@ -25,6 +25,7 @@ from raytes.storage.local import words
 from raytes.unicode import is_unicode
 
 _WORLD_WRITABLE = 0o777  # an image may run as any user
+_FILE_FOR_EVERYBODY = 0o666
 _NO_PLACE = {errno.ENOTDIR, errno.ENAMETOOLONG}  # the task's paths are at fault
 _REFUSED = {errno.EPERM, errno.EACCES, errno.EROFS}
 _AT_ONCE = 8  # inputs of one task; each of them may be a directory
@@ -134,6 +135,8 @@ def stage_in(
                 progress,
                 read_only=place in read_only,
             )
+            if i in plan.changed and staged.types[i] is TesFileType.FILE:
+                _let_everybody_write(parent / place.name)
         if i not in remote:
             progress.end()
 
@@ -227,6 +230,14 @@ def _stage(
             file.write(one.content or "")
         return TesFileType.FILE
     return storage.fetch(url, one.type, destination, stop, read_only=read_only, progress=progress)
+
+
+def _let_everybody_write(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fchmod(descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode) | _FILE_FOR_EVERYBODY)
+    finally:
+        os.close(descriptor)
 
 
 def _url_of(one: TesInput) -> str | None:

@@ -7,6 +7,7 @@ each of its executors. What it may only read is bind-mounted from where it is.
 - So is the parent of a FILE output, because tools write a temporary file and rename it.
 - A `file://` input is the original, read-only. Below a volume or a DIRECTORY output, which are
   one with what is in them, it is copied; below the parent of a FILE output it isn't.
+- An input at the very path of an output is copied too, for the task to change.
 - An original whose path is not UTF-8 is copied: Podman's API, which is JSON, can't name it.
 - An input directory in which something else of the task lies is copied too: mounting
   into the original would change it.
@@ -59,6 +60,8 @@ class MountPlan:
     """To be created before the first executor, for everybody to write in."""
     staged: Mapping[int, Path]
     """By index of the input: where its data must be brought, because it isn't there yet."""
+    changed: frozenset[int]
+    """Indices of those inputs that are outputs too: everybody may write to such a copy."""
     parents: Mapping[str, Path]
     """Mounted only because a FILE output is created there: may hide files of the image."""
     streams: Mapping[str, Path]
@@ -132,6 +135,10 @@ class _Planner:
         self._originals = {i: originals[i] for i in originals}
         self._drop_visible_inputs()
         self._streams = _stream_paths(task)
+        outputs = {
+            normal(literal(one.path)) for one in self._outputs if not has_wildcards(one.path)
+        }
+        self._changed = {i for i, path in self._inputs.items() if path in outputs}
         self._volumes = {normal(volume) for volume in task.volumes or []}
         self._directories = {
             normal(literal(output.path))
@@ -168,16 +175,18 @@ class _Planner:
                 staged[i] = place
                 continue
             original = self._originals.get(i)
-            if original and is_unicode(str(original.path)):
+            changed = i in self._changed
+            if original and not changed and is_unicode(str(original.path)):
                 binds.append(Bind(original.path, path, writable=False, exposed=original.exposed))
             else:
                 staged[i] = self._scratch / "inputs" / str(i)
-                binds.append(Bind(staged[i], path, writable=False))
+                binds.append(Bind(staged[i], path, writable=changed))
         below_no_bind = [path for path in self._streams if not self._below_a_root(path)]
         return MountPlan(
             binds=tuple(sorted(binds, key=lambda bind: bind.destination.count("/"))),
             directories=tuple(self._fresh_directories()),
             staged=staged,
+            changed=frozenset(self._changed & staged.keys()),
             parents={
                 path: source
                 for path, source in self._roots.items()
@@ -227,7 +236,8 @@ class _Planner:
         root = self._below_a_root(path)
         if root is None:
             return None
-        if i in self._originals and not any(is_below(path, owner) for owner in self._owning):
+        owned = any(is_below(path, owner) for owner in self._owning)
+        if i in self._originals and not owned and i not in self._changed:
             return None
         return self._host(path, root)
 

@@ -143,16 +143,18 @@ def test_what_is_mounted_in_an_input_directory_is_seen_and_not_changed(bench: Be
             subprocess.run(["umount", point], check=True)
 
 
-def test_an_input_that_is_an_output_too_stays_where_it_is(bench: Bench) -> None:
-    (bench.files / "f").write_text("same")
+@pytest.mark.parametrize("path", ["/d/f", "/f"])
+def test_an_input_that_is_an_output_too_may_be_changed(bench: Bench, path: str) -> None:
+    (bench.files / "f").write_text("old\n")
     attempt = bench.sh(
-        "true",
-        inputs=[{"url": str(bench.files / "f"), "path": "/d/f"}],
-        outputs=[output(bench, "/d/f", "copy")],
+        f"stat -c %a {path}; echo new >> {path}",
+        inputs=[{"url": str(bench.files / "f"), "path": path}],
+        outputs=[output(bench, path, "copy")],
     )
     assert attempt.state is TesState.COMPLETE
-    assert (bench.files / "copy").read_text() == "same"
-    assert (bench.files / "copy").stat().st_ino != (bench.files / "f").stat().st_ino
+    assert attempt.stdout() == "666\n"
+    assert (bench.files / "copy").read_text() == "old\nnew\n"
+    assert (bench.files / "f").read_text() == "old\n"
 
 
 def test_a_root_declared_writable_may_be_changed(bench: Bench) -> None:

@@ -66,6 +66,21 @@ def test_a_local_input_beside_a_file_output_is_not_copied() -> None:
     assert found.parents == {"/d": SCRATCH / "mounts/0"}
 
 
+def test_an_input_that_is_an_output_too_is_a_copy_for_the_task_to_change() -> None:
+    inputs = [{"path": "/d/f", "url": "/host/f"}, {"path": "/d/g", "url": "/host/g"}]
+    found = plan({0: a_file(), 1: a_file("/host/g")}, inputs=inputs, outputs=[output("/d/f")])
+    assert found.staged == {0: SCRATCH / "mounts/0/f"}
+    assert found.changed == {0}
+    assert {bind.destination: bind.writable for bind in found.binds} == {"/d": True, "/d/g": False}
+
+
+def test_an_input_that_is_an_output_too_may_lie_directly_under_the_root() -> None:
+    found = plan({0: a_file()}, inputs=[{"path": "/f", "url": "/h/f"}], outputs=[output("/f")])
+    assert found.binds == (Bind(SCRATCH / "inputs/0", "/f", writable=True),)
+    assert found.changed == {0}
+    assert found.in_image == ()
+
+
 def test_nested_volumes_and_outputs_are_one_mount() -> None:
     found = plan(volumes=["/v", "/v/w"], outputs=[output("/v/a/b/f"), output("/v/d", "DIRECTORY")])
     assert [bind.destination for bind in found.binds] == ["/v"]
