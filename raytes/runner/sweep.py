@@ -72,14 +72,14 @@ def remove_tree(directory: Path) -> None:
         raise OSError(removed.stderr.strip().rpartition("\n")[2] or "rm has left it there")
 
 
-def unshare(*command: str) -> None:
-    """Run a command as the root of rootless Podman's user namespace.
+def unshare(*command: str) -> bytes:
+    """Run a command as the root of rootless Podman's user namespace; returns its stdout.
 
     There the files of a container's users, which belong to subordinate ids, can be touched.
     """
-    subprocess.run(
-        ["podman", "unshare", *command], check=False, stdin=subprocess.DEVNULL, capture_output=True
-    )
+    command = ("podman", "unshare", *command)
+    done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True)
+    return done.stdout
 
 
 def _sweep_containers(engine: Engine, instance: str) -> list[str]:

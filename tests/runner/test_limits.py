@@ -1,5 +1,7 @@
 """What a task may use, and what becomes of one that uses more."""
 
+import os
+
 import pytest
 
 from raytes.models import TesState
@@ -105,6 +107,23 @@ def test_what_is_written_just_before_the_end_counts_too(
         {
             "executors": [{"image": bench.images.fussy, "command": ["sh", "-c", script]}],
             "outputs": [{"path": "/o/f", "url": str(bench.files / "f")}],
+            "resources": {"disk_gb": 0.02},
+        }
+    )
+    assert attempt.exit_codes == [0]
+    assert attempt.failure_reason == "disk_full"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may look everywhere")
+@pytest.mark.parametrize(("image", "mode"), [("fussy", "700"), ("busybox", "0")])
+def test_what_a_container_s_user_has_closed_to_others_counts_too(
+    bench: Bench, image: str, mode: str
+) -> None:
+    script = f"mkdir -m {mode} /o/d; dd if=/dev/zero of=/o/d/f bs=1M count=30"
+    attempt = bench.run(
+        {
+            "executors": [{"image": getattr(bench.images, image), "command": ["sh", "-c", script]}],
+            "outputs": [{"path": "/o", "url": str(bench.files / "o"), "type": "DIRECTORY"}],
             "resources": {"disk_gb": 0.02},
         }
     )
