@@ -6,6 +6,11 @@ from typing import Any
 
 import aiohttp
 
+from raytes.storage.signature import keywords
+
+OF_SESSION = keywords(aiohttp.ClientSession.__init__) | {"auth", "timeout"}
+"""The options of a session."""
+
 
 def as_objects(options: Mapping[str, Any]) -> dict[str, Any]:
     """`options` of a session or of its requests, as aiohttp takes them.

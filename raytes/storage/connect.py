@@ -4,6 +4,7 @@ The implementations are imported here and only when they are needed: s3fs or gcs
 a second, which a task that only touches files shouldn't pay.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from raytes.storage.objects import ObjectStore
@@ -95,3 +96,23 @@ def known_options(scheme: str) -> frozenset[str]:
 
             return sftp.known_options()
     return frozenset()
+
+
+def known_in_tables(scheme: str) -> Mapping[str, frozenset[str]]:
+    """What the stores of an installed scheme take in those of their options that are tables,
+    where their libraries tell.
+    """
+    match scheme:
+        case "s3":
+            from raytes.storage import s3
+
+            return s3.known_in_tables()
+        case "gs":
+            from raytes.storage.aiohttp_options import OF_SESSION
+
+            return {"session_kwargs": OF_SESSION}
+        case "http" | "https" | "drs":
+            from raytes.storage.aiohttp_options import OF_SESSION
+
+            return {"client_kwargs": OF_SESSION}
+    return {}

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from raytes.storage import urls
-from raytes.storage.connect import known_options
+from raytes.storage.connect import known_in_tables, known_options
 from raytes.storage.schemes import SCHEMES, is_installed
 
 
@@ -29,12 +29,21 @@ def _of_section(name: str, options: Mapping[str, Any]) -> Iterator[str]:
     elif is_installed(scheme):
         try:
             known_here = known_options(scheme)
+            tables = known_in_tables(scheme)
         except ImportError as error:
             package = SCHEMES[scheme].package
             yield f"{shown} needs the package {package}, which can't be imported ({error})"
             return
         for option in sorted(options.keys() - known_here):
             yield f"{shown} has an option {option!r} {_instead(option, known_here)}"
+        for table in sorted(options.keys() & tables):
+            inner = options[table]
+            if not isinstance(inner, Mapping):
+                yield f"{shown} has an option {table!r} that isn't a table"
+                continue
+            for option in sorted(inner.keys() - tables[table]):
+                instead = _instead(option, tables[table])
+                yield f"{shown} has in its {table} an option {option!r} {instead}"
 
 
 def _instead(option: str, known: frozenset[str]) -> str:

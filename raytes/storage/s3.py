@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from aiobotocore.config import AioConfig
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -27,6 +28,7 @@ from botocore.exceptions import (
 from botocore.exceptions import (
     ConnectionError as BotoConnectionError,
 )
+from botocore.session import Session
 from s3fs import S3FileSystem
 
 from raytes.storage import checksums, conditional, faults, ranges
@@ -59,6 +61,15 @@ _READ_TIMEOUT = 60
 def known_options() -> frozenset[str]:
     """s3fs' own, and `profile`, which it gives to its session."""
     return keywords(S3FileSystem.__init__) | OF_FSSPEC | {"profile"}
+
+
+def known_in_tables() -> dict[str, frozenset[str]]:
+    """Those of botocore's configuration and of its client, and aiobotocore's own."""
+    return {
+        "config_kwargs": keywords(AioConfig.__init__) | frozenset(AioConfig.OPTION_DEFAULTS),
+        # s3fs gives the rest itself.
+        "client_kwargs": keywords(Session.create_client) - {"service_name", "config"},
+    }
 
 
 class S3Store:

@@ -37,6 +37,31 @@ def test_a_mistyped_option_is_named_with_what_was_meant_and_without_its_value(
     assert mistakes({section: {right: "s3cr3t-!"}}) == []
 
 
+@pytest.mark.parametrize(
+    ("section", "table", "wrong", "right"),
+    [
+        ("s3://bucket", "config_kwargs", "read_timout", "read_timeout"),
+        ("s3://bucket", "config_kwargs", "connector_arg", "connector_args"),
+        ("s3://bucket", "client_kwargs", "region", "region_name"),
+        ("gs://bucket", "session_kwargs", "trust_environ", "trust_env"),
+        ("https://host", "client_kwargs", "tiemout", "timeout"),
+        ("drs://host", "client_kwargs", "aut", "auth"),
+    ],
+)
+def test_a_mistyped_option_in_a_table_is_named_too(
+    section: str, table: str, wrong: str, right: str
+) -> None:
+    (sentence,) = mistakes({section: {table: {wrong: "s3cr3t-!", right: "s3cr3t-!"}}})
+    assert f"in its {table} an option {wrong!r}" in sentence
+    assert f"did you mean {right!r}?" in sentence
+    assert "s3cr3t-!" not in sentence
+
+
+def test_a_table_that_is_something_else_is_a_mistake() -> None:
+    (sentence,) = mistakes({"https://host": {"client_kwargs": "s3cr3t-!"}})
+    assert sentence.endswith("has an option 'client_kwargs' that isn't a table")
+
+
 @pytest.mark.parametrize("section", ["lab-bucket", "gopher://host", "s3:/bucket", "file.lab"])
 def test_a_section_that_no_url_can_lie_under_is_a_mistake(section: str) -> None:
     (sentence,) = mistakes({section: {}})
