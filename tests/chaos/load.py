@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ import httpx
 
 from raytes.client import ClientError
 from raytes.lifecycle import FINAL
-from raytes.models import TesState, TesTask
+from raytes.models import TesState, TesTask, TesTaskLog
 from raytes.views import View
 from tests.service.running import Service
 
@@ -47,6 +48,7 @@ class Load:
 
     service: Service
     chance: random.Random
+    struck: Collection[str]  # the containers that were killed from outside, as far as it went
     sent: dict[str, Sent] = field(default_factory=dict)
 
     def submit(self) -> None:
@@ -124,6 +126,8 @@ class Load:
         kind = self.sent[name].kind
         logs = task.logs or []
         exit_codes = [executor.exit_code for executor in logs[-1].logs] if logs else []
+        if task.state is not TesState.CANCELED:
+            assert _killed(logs[-1]) <= set(self.struck), task
         if kind == "is cancelled":
             # Somebody may have been quicker to kill its container.
             assert task.state is TesState.CANCELED or exit_codes[-1:] == [_KILLED], task
@@ -167,6 +171,16 @@ class Load:
 
     def _output(self, number: int) -> Path:
         return self.service.files / f"{number}"
+
+
+def _killed(log: TesTaskLog) -> set[str]:
+    """The containers of an attempt that have ended as killed ones do."""
+    metadata = log.metadata or {}
+    return {
+        metadata[f"executor_{index}_container"]
+        for index, executor in enumerate(log.logs)
+        if executor.exit_code == _KILLED
+    }
 
 
 def until_next_end(moment: float, tasks: list[TesTask]) -> float | None:

@@ -47,11 +47,13 @@ class Places:
     disk: Path  # a small one, for the state directory and the files that tasks share
     environment: dict[str, str]
     database: Server | None
+    struck: set[str] = field(default_factory=set)  # the containers that are killed from outside
 
     def kills(self, service: Service) -> dict[str, Kill]:
-        """What may die there."""
+        """What may die of a service there."""
         of_database = victims.of_database(self.database) if self.database else {}
-        return victims.of_disk(self.disk, service) | of_database
+        of_service = victims.of_service(service, self.struck)
+        return of_service | victims.of_disk(self.disk, service) | of_database
 
     def assert_nothing_is_left(self) -> None:
         assert list(Path(self.environment["TMPDIR"]).iterdir()) == []
@@ -82,14 +84,14 @@ def say(capsys: pytest.CaptureFixture[str]) -> Say:
     return print if "PYTEST_XDIST_WORKER" in os.environ else say
 
 
-def run(service: Service, kills: Mapping[str, Kill], say: Say) -> None:
+def run(service: Service, kills: Mapping[str, Kill], struck: set[str], say: Say) -> None:
     """Kill at random while a load is run; check what became of it, and print the figures."""
     seed = int(os.environ.get("RAYTES_CHAOS_SEED", secrets.randbelow(10**6)))
     rounds = int(os.environ.get("RAYTES_CHAOS_ROUNDS", len(kills)))
     rate = float(os.environ.get("RAYTES_CHAOS_RATE", "2"))
     say(f"\nRAYTES_CHAOS_SEED={seed}")
     chance = random.Random(seed)
-    load = Load(service, random.Random(seed))
+    load = Load(service, random.Random(seed), struck)
     # All of them once, before any comes again.
     order = chance.sample(list(kills), len(kills))
     order += chance.choices(list(kills), k=max(0, rounds - len(order)))
@@ -179,7 +181,7 @@ def test_whatever_is_killed_each_task_ends_once_and_nothing_is_left(
     new_service: NewService, places: Places, say: Say
 ) -> None:
     service = new_service(str(places.disk / "state"), **places.environment).start()
-    run(service, victims.of_service(service) | places.kills(service), say)
+    run(service, places.kills(service), places.struck, say)
     places.assert_nothing_is_left()
 
 
@@ -197,9 +199,9 @@ def test_whatever_is_killed_of_a_cluster_each_task_ends_once_and_nothing_is_left
 ) -> None:
     cluster.add_node(cpus=2)
     service = cluster.service(places.disk, podman_images.busybox, **places.environment).start()
-    kills = victims.of_service(service) | places.kills(service)
+    kills = places.kills(service) | victims.of_cluster(cluster, service, cpus=2)
     try:
-        run(service, kills | victims.of_cluster(cluster, service, cpus=2), say)
+        run(service, kills, places.struck, say)
         cluster.stop()
         places.assert_nothing_is_left()
     finally:

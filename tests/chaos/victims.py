@@ -49,15 +49,17 @@ _FULL_S = (0.5, 2)
 _GIVEN_UP_WITHIN_S = 120
 
 
-def of_service(service: Service) -> dict[str, Kill]:
-    """The parts of a service on this machine, by name."""
+def of_service(service: Service, struck: set[str]) -> dict[str, Kill]:
+    """The parts of a service on this machine, by name. To `struck` goes each container that may
+    end as killed because of that."""
     kills: dict[str, Kill] = {
         name: _process(service, pattern) for name, pattern in _PROCESSES.items()
     }
     # To whoever waits for it, it is cut off from all others.
     kills |= {f"{name}, frozen for a while": _frozen(service, _PROCESSES[name]) for name in _FROZEN}
-    kills["a container, killed from outside"] = _container(service, "kill")
-    kills["a container, removed from outside"] = _container(service, "rm", "--force", "--time", "0")
+    kill, remove = ("kill",), ("rm", "--force", "--time", "0")
+    kills["a container, killed from outside"] = _container(service, struck, *kill)
+    kills["a container, removed from outside"] = _container(service, struck, *remove)
     kills["`raytes serve` itself"] = _serve(service)
     return kills
 
@@ -166,14 +168,14 @@ def _await_giving_up(service: Service, node: str) -> None:
     raise AssertionError("a node that doesn't answer is not given up")
 
 
-def _container(service: Service, *command: str) -> Kill:
+def _container(service: Service, struck: set[str], *command: str) -> Kill:
     def kill(chance: random.Random) -> bool:
         found = sorted(service.containers())
         if not found:
             return False
-        ended = subprocess.run(
-            ["podman", *command, chance.choice(found)], capture_output=True, check=False
-        )
+        container = chance.choice(found)
+        struck.add(container)  # before: its end may be seen before the command's
+        ended = subprocess.run(["podman", *command, container], capture_output=True, check=False)
         return ended.returncode == 0
 
     return kill

@@ -98,9 +98,12 @@ class RayCluster:
     def cut_power(self, service: Service) -> None:
         """Kill at once all nodes and all that runs of a service which has joined them, its
         containers included. Then a head node is started anew, and nothing else."""
-        for pid, _ in service.processes():
-            with suppress(ProcessLookupError):  # one is the parent of another
-                os.kill(pid, signal.SIGKILL)
+        pids = [pid for pid, _ in service.processes()]
+        # Stopped first, or one that still lives would tell how another was killed.
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in pids:
+                with suppress(ProcessLookupError):  # one is the parent of another
+                    os.kill(pid, number)
         service.stop(signal.SIGKILL)
         while self.nodes:
             self.nodes.pop().stop()

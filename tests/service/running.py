@@ -223,7 +223,7 @@ class Service:
 def containers(label: str) -> list[str]:
     """The containers with a label that aren't gone."""
     listed = subprocess.run(
-        ["podman", "ps", "--all", "--quiet", "--filter", f"label={label}"],
+        ["podman", "ps", "--all", "--quiet", "--no-trunc", "--filter", f"label={label}"],
         capture_output=True,
         text=True,
         check=True,
