@@ -76,7 +76,7 @@ class Namespace:
         names: set[str] = set()
         if host is not None:
             with held(host) as found:
-                names |= set(os.listdir(found)) if found.is_dir() else set()
+                names |= set(os.listdir(found))
         prefix = path.rstrip("/") + "/"
         for destination in self._sources:
             if destination.startswith(prefix):

@@ -68,6 +68,13 @@ def test_a_mount_in_a_mount_hides_what_it_lies_over(namespace: Namespace, tmp_pa
     assert namespace.names("/", None) == ["data", "work"]
 
 
+def test_a_file_in_place_of_a_directory_is_not_taken_for_an_empty_one(
+    namespace: Namespace, tmp_path: Path
+) -> None:
+    with pytest.raises(NotADirectoryError):
+        namespace.names("/data/f", tmp_path / "data/f")
+
+
 def test_a_link_that_was_taken_out_of_a_container_leads_nowhere_on_the_node(
     tmp_path: Path,
 ) -> None:
