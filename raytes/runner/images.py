@@ -30,6 +30,8 @@ _PASSING: Final = re.compile(
     r"|temporar(y|ily)|try again|unavailable",
     re.IGNORECASE,
 )
+# An image's name, its tag and URLs, in which such words may be too.
+_NAMES: Final = re.compile(r"(manifest \S+ in )?(?<![\w.:@-])[\w.:@-]*/[\w.:/@%?=&+-]*")
 # So says a resolver that fails for a moment, and one that was asked for a mistyped name: it is
 # asked again for as long as a pull lasts, and not by another attempt at the task.
 _UNKNOWN_HOST: Final = "no such host"
@@ -75,6 +77,7 @@ def require_image(
 
 def is_lasting(words: str) -> bool:
     """Whether that which a pull failed with, in the registry's words, is there to stay."""
+    words = _NAMES.sub("", words)
     return bool(_LASTING.search(words)) and not _PASSING.search(words)
 
 

@@ -96,7 +96,12 @@ def test_a_missing_tag_is_said_in_the_registry_s_words(
 _QUOTA = (403, "DENIED", "Quota exceeded for quota metric 'Requests per project per region'")
 
 
-@pytest.mark.parametrize("fault", [Registry.fault, _QUOTA], ids=["busy", "too often"])
+_BROKEN = (500, "UNKNOWN", "it broke")
+
+
+@pytest.mark.parametrize(
+    "fault", [Registry.fault, _QUOTA, _BROKEN], ids=["busy", "too often", "broken"]
+)
 def test_a_fault_that_passes_is_no_failure(
     bench: Bench,
     registries: Registries,
@@ -104,7 +109,7 @@ def test_a_fault_that_passes_is_no_failure(
     fault: tuple[int, str, str],
 ) -> None:
     monkeypatch.setattr("raytes.runner.images._FIRST_DELAY", 0.01)
-    image = registries.open.add(bench.images.busybox, "lab/flaky", "v1")
+    image = registries.open.add(bench.images.busybox, "denied/flaky", "unauthorized")
     registries.open.faults, registries.open.fault = 2, fault
     attempt = run(bench, image)
     assert attempt.state is TesState.COMPLETE
@@ -212,6 +217,7 @@ _READING = "initializing source docker://example.org/a:1: reading manifest 1 in 
         "errors:\ndenied: requested access to the resource is denied\n"
         "unauthorized: authentication required\n",
         "unable to retrieve auth token: invalid username/password: unauthorized: Please login",
+        "<html><head><title>404 Not Found</title></head></html>",
     ],
 )
 def test_a_registry_s_refusal_is_there_to_stay(words: str) -> None:
@@ -234,3 +240,17 @@ def test_a_registry_s_refusal_is_there_to_stay(words: str) -> None:
 )
 def test_a_registry_that_can_not_be_asked_now_may_be_asked_later(words: str) -> None:
     assert not is_lasting(_READING + words)
+
+
+def reading(name: str, tag: str) -> str:
+    return f"initializing source docker://{name}:{tag}: reading manifest {tag} in {name}: "
+
+
+@pytest.mark.parametrize("name", ["example.org/denied", "example.org/lab/unauthorized.access"])
+def test_a_fault_that_passes_does_so_whatever_the_image_is_called(name: str) -> None:
+    words = f'Get "https://{name}/manifests/denied": dial tcp: connection refused'
+    assert not is_lasting(reading(name, "denied") + words)
+
+
+def test_a_refusal_is_there_to_stay_whatever_the_image_is_called() -> None:
+    assert is_lasting(reading("example.org/unavailable", "toomanyrequests") + "manifest unknown")
