@@ -128,6 +128,10 @@ class Execution:
             except ContainerRefused as refusal:
                 return self._never_began(refusal)
             initialized = self._engine.inspect(self.container)
+            if not initialized.pid:
+                raise ContainerLost(
+                    f"the container {self.container[:12]} ended before it began, and not by raytes"
+                )
             check_mounts(self._exposed, initialized.pid)
             self.layer = initialized.layer
             self.is_cleaned_up = not is_lean(initialized.conmon_pid)

@@ -38,7 +38,8 @@ def check_mounts(binds: Iterable[Bind], pid: int) -> None:
         pid: of the container on this node.
 
     Raises:
-        InputFailed: something of it is not what lies there, or can't be looked at.
+        InputFailed: something of it is not what lies there, or can't be looked at. The former
+            may pass: no executor of this task runs that could have changed it.
     """
     root = Path(f"/proc/{pid}/root")
     container = Namespace([Bind(root, "/", writable=False)])
@@ -53,11 +54,11 @@ def check_mounts(binds: Iterable[Bind], pid: int) -> None:
             with held(bind.source) as meant:
                 mounted = container.resolve(bind.destination)
                 if mounted is None or not mounted.samefile(meant):
-                    raise _changed(bind, "something else was there while Podman mounted it")
+                    raise _swapped(bind, "something else was there while Podman mounted it")
         except Outside as error:
-            raise _changed(bind, str(error)) from error
+            raise _swapped(bind, str(error)) from error
         except OSError as error:
-            raise _changed(bind, words(error)) from error
+            raise _swapped(bind, words(error)) from error
 
 
 def _changed(bind: Bind, why: str) -> InputFailed:
@@ -65,3 +66,9 @@ def _changed(bind: Bind, why: str) -> InputFailed:
         f"the input {bind.destination} can't be mounted: {bind.source} lies where tasks may write "
         f"(a local root with rw), and is not what it was: {why}"
     )
+
+
+def _swapped(bind: Bind, why: str) -> InputFailed:
+    swapped = _changed(bind, why)
+    swapped.transient = True
+    return swapped

@@ -54,6 +54,7 @@ def test_a_link_for_an_input_shows_no_later_executor_the_node(
     assert attempt.failure_reason == "input_failed"
     assert f"the input /x can't be mounted: {bench.files}/job/{below}" in attempt.system_logs
     assert "leads through a link (a)" in attempt.system_logs
+    assert not attempt.last.retry
 
 
 @pytest.mark.parametrize(("below", "path"), [("a/d", "/x"), ("a/d", "/x/f"), ("a/d", "/x/*")])
@@ -95,18 +96,27 @@ def test_what_another_task_removes_is_not_the_node_s_fault(
     assert (attempt.last.retry, attempt.last.of_node) == (False, False)
 
 
+@pytest.mark.parametrize(
+    ("pid", "reason", "retry"),
+    [(2**22 + 1, "input_failed", False), (0, "container_lost", True)],
+    ids=["another node's", "gone"],
+)
 def test_what_podman_has_mounted_has_to_be_seen(
-    run: Callable[..., Attempt], bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    run: Callable[..., Attempt], bench: Bench, monkeypatch: pytest.MonkeyPatch,
+    pid: int, reason: str, *, retry: bool,
+) -> None:  # fmt: skip
+    """A number that no process of this node can have is that of one of another's."""
     inspect = Engine.inspect
 
     def inspect_from_elsewhere(self: Engine, container: str) -> ContainerState:
-        return replace(inspect(self, container), pid=0)
+        return replace(inspect(self, container), pid=pid)
 
     monkeypatch.setattr(Engine, "inspect", inspect_from_elsewhere)
     attempt = run("a", bench.executor("true"))
     assert attempt.executors == []
-    assert "nobody here may look at what the container has mounted" in attempt.system_logs
+    assert (attempt.failure_reason, attempt.last.retry) == (reason, retry)
+    unseen = "nobody here may look at what the container has mounted"
+    assert (unseen in attempt.system_logs) is not retry
 
 
 def test_a_link_for_an_input_leads_no_stream_to_the_node(
@@ -144,5 +154,6 @@ def test_what_is_swapped_while_podman_mounts_it_is_noticed(
     monkeypatch.setattr(Engine, "initialize", swap_and_initialize)
     attempt = run(below, bench.executor("true"))
     assert attempt.executors == []
-    assert attempt.failure_reason == "input_failed"
+    assert (attempt.failure_reason, attempt.last.retry) == ("input_failed", True)
+    assert not attempt.last.of_node
     assert "the input /x can't be mounted" in attempt.system_logs
