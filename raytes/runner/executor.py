@@ -185,6 +185,7 @@ class Execution:
         try:
             yield pump.start
         finally:
+            self._over.set()  # its kill needn't be tried again
             pump.end()
         if pump.error is not None:
             raise unreadable(self._executor.stdin or "", pump.error)
@@ -246,9 +247,11 @@ class Execution:
             self._signal("KILL")
             return
         self._signal("TERM")
-        later = threading.Timer(self._sandbox.stop_grace, self._signal, ["KILL"])
-        later.daemon = True
-        later.start()
+        threading.Thread(target=self._kill_after_grace, name="grace", daemon=True).start()
+
+    def _kill_after_grace(self) -> None:
+        if not self._over.wait(self._sandbox.stop_grace):
+            self._signal("KILL")
 
     def _signal(self, name: str) -> None:
         delay = _FIRST_KILL

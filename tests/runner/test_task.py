@@ -17,8 +17,10 @@ from raytes.attempt import Update
 from raytes.errors import ContainerRefused, PodmanUnavailable
 from raytes.models import TesState
 from raytes.runner.control import Control
+from raytes.runner.executor import Execution
 from raytes.runner.podman import Engine
 from raytes.runner.service import PodmanService
+from raytes.runner.streams import StdinPump
 from tests.runner.conftest import Attempt, Bench
 
 
@@ -420,10 +422,14 @@ def run_until_cancelled(bench: Bench, script: str, **settings: Any) -> Attempt:
 
 def test_with_a_grace_time_the_command_may_end_by_itself(bench: Bench) -> None:
     script = "trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 0.05; done"
+    before = set(threading.enumerate())
     attempt = run_until_cancelled(bench, script, stop_grace=60.0)
     assert attempt.state is TesState.CANCELED
     assert attempt.exit_codes == [5]
     assert attempt.stdout() == "up\nbye\n"
+    for thread in set(threading.enumerate()) - before:
+        thread.join(20)  # seconds
+        assert not thread.is_alive(), f"{thread} outlives the container"
 
 
 def test_a_command_that_does_not_end_in_its_grace_time_is_killed(bench: Bench) -> None:
@@ -530,6 +536,36 @@ def test_a_stdin_that_can_not_be_read_ends_its_program(bench: Bench) -> None:
     assert attempt.state is TesState.SYSTEM_ERROR
     assert attempt.failure_reason == "system_error"
     assert "the stdin /in/f can't be read on the node" in attempt.system_logs
+
+
+def test_a_program_whose_stdin_can_not_be_read_is_not_killed_in_vain(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = threading.Event()
+
+    def kill(*arguments: Any) -> None:
+        asked.set()
+        raise PodmanUnavailable("it is gone")
+
+    def read_outputs(*arguments: Any) -> None:
+        assert asked.wait(60)
+        raise PodmanUnavailable("it is gone")
+
+    def read(pump: StdinPump) -> bytes:
+        pump.error = OSError("it can't be read")
+        return b""
+
+    monkeypatch.setattr(Engine, "kill", kill)
+    monkeypatch.setattr(Execution, "_read", read_outputs)
+    monkeypatch.setattr(StdinPump, "_read", read)
+    attempt = bench.run(
+        {
+            "inputs": [{"content": "text", "path": "/in/f"}],
+            "executors": [bench.executor("sleep 600", stdin="/in/f")],
+        }
+    )
+    assert attempt.failure_reason == "podman_unavailable"
+    assert "can't be sent" not in attempt.system_logs
 
 
 @pytest.mark.parametrize("kind", ["directory", "FIFO", "long name"])
