@@ -82,7 +82,13 @@ class S3Store:
             # Retries are made in one place, `retrying`.
             "retries": {"total_max_attempts": 1},
         } | options.get("config_kwargs", {})
-        self._filesystem = S3FileSystem(**(options | {"config_kwargs": config} | UNCACHED))
+        # s3fs gives it only with its own transfers, before 2026.9.
+        payer = {"RequestPayer": "requester"} if options.get("requester_pays") else {}
+        ours = {
+            "config_kwargs": config,
+            "s3_additional_kwargs": payer | options.get("s3_additional_kwargs", {}),
+        }
+        self._filesystem = S3FileSystem(**(options | ours | UNCACHED))
         self._filesystem.retries = 1
         self._bodies = asyncio.Semaphore(_BODIES_AT_ONCE)
 

@@ -494,6 +494,25 @@ def test_the_options_of_s3_reach_the_server_beside_what_raytes_sets(
         assert len(proxy.requests) == retry.ATTEMPTS
 
 
+def test_who_pays_for_what_is_requested_of_s3_says_so_with_each_request(
+    make_storage: Callable[..., Storage],
+    s3: S3Bucket,
+    proxy: FaultyProxy,
+    tmp_path: Path,
+    never: threading.Event,
+) -> None:
+    options = s3.options | {"endpoint_url": proxy.url, "requester_pays": True}
+    storage = make_storage(storage={"s3://": options})
+    (tmp_path / "small").write_bytes(b"x")
+    (tmp_path / "large").write_bytes(LARGE)
+    entries = [Entry(name, tmp_path / name) for name in ("small", "large")]
+    publish(storage, entries, f"{s3.url}/out", never)
+    assert storage.fetch(f"{s3.url}/out", None, tmp_path / "in", never) is DIRECTORY
+    methods = {request.partition(" ")[0] for request in proxy.requests}
+    assert methods == {"HEAD", "GET", "PUT", "POST"}
+    assert {headers["x-amz-request-payer"] for headers in proxy.headers} == {"requester"}
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [
