@@ -408,11 +408,14 @@ class Dispatcher:
 
     async def _resign(self, lease: Lease, task: Running) -> None:
         """Have a runner cancel an attempt of which this release can't read the document, and
-        end it."""
-        lease.actor.cancel.remote(task.id, task.attempt)
+        end it; one that had come to its end already ends as it did."""
+        await insist(lease.actor, partial(lease.actor.cancel.remote, task.id, task.attempt))
         # A runner that is at it knows the document; one that never heard of it begins nothing.
         unread = Assignment(task.id, task.attempt, TesTask(executors=[]))
-        await insist(lease.actor, partial(lease.actor.run.remote, unread))
+        last = await insist(lease.actor, partial(lease.actor.run.remote, unread))
+        if last.state is not TesState.CANCELED:
+            self._finish(lease, last)
+            return
         lease.task = None
         self._in_hand.add(_key(task))
         lose = partial(changes.lose, task=task, loss=UNREADABLE, settings=self._settings)

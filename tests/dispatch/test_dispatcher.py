@@ -51,6 +51,7 @@ class Puppet:
         self._may_end = asyncio.Event()
         self._stopped = asyncio.Event()
         self._canceled = asyncio.Event()
+        self._cancels: set[tuple[str, int]] = set()
         self._at = 0
         self._most = 0
         self._ending: dict[str, Any] = {"state": TesState.COMPLETE}
@@ -66,9 +67,13 @@ class Puppet:
         self._most = max(self._most, self._at)
         await self._may_end.wait()
         self._at -= 1
-        return Update(assignment.task_id, assignment.attempt, 1, **self._ending)
+        key = (assignment.task_id, assignment.attempt)
+        ending = {"state": TesState.CANCELED} if key in self._cancels else self._ending
+        return Update(*key, 1, **ending)
 
     async def cancel(self, task_id: str, attempt: int) -> None:
+        if not self._may_end.is_set():
+            self._cancels.add((task_id, attempt))
         self._canceled.set()
         self._may_end.set()
 
@@ -335,6 +340,25 @@ def test_an_attempt_that_can_not_be_read_after_a_restart_ends_and_its_runner_goe
         assert ended["logs"][0]["metadata"]["failure_reason"] == "internal_error"
 
     asyncio.run(asyncio.wait_for(go(), 60))
+
+
+def test_an_attempt_that_had_ended_keeps_its_end_though_it_can_not_be_read_after_a_restart(
+    story: Story,
+) -> None:
+    damaged = update(documents).where(documents.c.task_id == story.task)
+    story.database.change(lambda c: c.execute(damaged.values(document=b'{"executors": 1}')))
+
+    async def go() -> None:
+        await story.runner.end.remote(state=TesState.COMPLETE)
+        await story.start()
+        while story.database.change(changes.with_runner):
+            await story.looks.get()
+        await story.dispatcher.stop()
+
+    asyncio.run(asyncio.wait_for(go(), 60))
+    ended = story.database.reader.get(story.task, View.MINIMAL)
+    assert ended is not None
+    assert b"COMPLETE" in ended
 
 
 def test_a_runner_that_is_at_another_task_is_not_ended_for_an_attempt_that_nobody_sees_to(
