@@ -39,6 +39,7 @@ from raytes.store.documents import (
     join_task,
     join_types,
     log_json,
+    read_log,
     split_document,
 )
 from raytes.store.schema import (
@@ -285,7 +286,11 @@ def lose(connection: Connection, task: Running, loss: Loss, settings: Settings) 
         loss.reason == PREEMPTED and _preemptions(connection, task.id) < MAX_PREEMPTIONS
     )
     moment = now()
-    log = TesTaskLog.model_validate_json(row.log)
+    lines = [f"{moment} {loss.sentence}"]
+    log = read_log(row.log)
+    if log is None:
+        log = TesTaskLog(logs=[], outputs=[])
+        lines.append(f"{moment} What was stored of this attempt can't be read and is left out.")
     log.end_time = moment
     log.metadata = {**(log.metadata or {}), "failure_reason": loss.reason}
     last = Update(
@@ -294,7 +299,7 @@ def lose(connection: Connection, task: Running, loss: Loss, settings: Settings) 
         seq=row.seq + 1,
         state=TesState.QUEUED if given_back else TesState.SYSTEM_ERROR,
         log=log,
-        system_logs=(f"{moment} {loss.sentence}",),
+        system_logs=tuple(lines),
         retry=True,
     )
     ended = _conclude(connection, last, settings)
@@ -569,7 +574,8 @@ def _conclude(connection: Connection, last: Update, settings: Settings) -> Ended
 def _blame(connection: Connection, last: Update, reason: FailureReason, line: str) -> None:
     """Give an attempt that has ended another reason than its runner did."""
     attempt = {"task": last.task_id, "of_number": last.attempt}
-    log = TesTaskLog.model_validate_json(connection.execute(_RECORDED, attempt).one().log)
+    stored = connection.execute(_RECORDED, attempt).one().log
+    log = read_log(stored) or TesTaskLog(logs=[], outputs=[])
     log.metadata = {**(log.metadata or {}), "failure_reason": reason}
     connection.execute(_LOG, {**attempt, "text": log_json(log)})
     _append_lines(connection, last.task_id, last.attempt, [f"{now()} {line}"])
@@ -589,7 +595,7 @@ def _attempt_of(connection: Connection, task_id: str) -> int:
 def _preemptions(connection: Connection, task_id: str) -> int:
     """How many attempts at a task were lost with nodes that were reclaimed."""
     logs = connection.execute(select(attempts.c.log).where(attempts.c.task_id == task_id))
-    read = (TesTaskLog.model_validate_json(row.log) for row in logs)
+    read = filter(None, map(read_log, logs.scalars()))
     return sum((log.metadata or {}).get("failure_reason") == PREEMPTED for log in read)
 
 
@@ -599,11 +605,12 @@ def _receipts_of(connection: Connection, task_id: str) -> tuple[Receipt, ...]:
 
 
 def _end_of(connection: Connection, task_id: str, attempt: int) -> str | None:
-    """When an attempt ended; None if there is none of that number or it hasn't said so."""
+    """When an attempt ended; None if there is none of that number or nothing says so."""
     if attempt == 0:
         return None
     row = connection.execute(_RECORDED, {"task": task_id, "of_number": attempt}).one_or_none()
-    return row and TesTaskLog.model_validate_json(row.log).end_time
+    log = None if row is None else read_log(row.log)
+    return None if log is None else log.end_time
 
 
 def _seconds_since(moment: str) -> float:

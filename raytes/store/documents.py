@@ -90,6 +90,14 @@ def _read(document: bytes) -> TesTask:
         raise UnreadableDocument(f"{place}: {first['msg']}" if place else first["msg"]) from error
 
 
+def read_log(log: bytes) -> TesTaskLog | None:
+    """A stored TaskLog; None if it was stored by another release, or is damaged."""
+    try:
+        return TesTaskLog.model_validate_json(log)
+    except ValidationError:
+        return None
+
+
 def log_json(log: TesTaskLog) -> bytes:
     """The TaskLog without what only FULL shows: the streams' tails and the system logs."""
     return log.to_json(exclude={"system_logs": True, "logs": {"__all__": {"stdout", "stderr"}}})

@@ -372,6 +372,33 @@ def test_a_task_that_can_not_be_read_is_neither_begun_nor_taken_up(
         database.change(lambda c: changes.assign(c, damaged, "r"))
 
 
+def damage_log(database: Database, task: str) -> None:
+    spoil = sql_update(attempts).where(attempts.c.task_id == task).values(log=b'{"logs": [')
+    database.change(lambda c: c.execute(spoil))
+
+
+@pytest.mark.parametrize("reason", ["runner_lost", changes.PREEMPTED])
+def test_an_attempt_of_which_the_log_is_damaged_is_lost_like_others(
+    database: Database, reason: str
+) -> None:
+    task = database.create()
+    assign(database, task)
+    damage_log(database, task)
+    assert lose(database, task, 1, reason).state is TesState.QUEUED
+    [log] = shown(database, task)["logs"]
+    assert log["metadata"] == {"failure_reason": reason}
+    assert "can't be read" in log["system_logs"][-1]
+
+
+def test_a_task_goes_on_after_an_attempt_of_which_the_log_is_damaged(database: Database) -> None:
+    task = database.create()
+    assign(database, task)
+    end(database, update(task, state=TesState.QUEUED))
+    damage_log(database, task)
+    assert assign(database, task) == 2
+    assert lose(database, task, 2, changes.PREEMPTED).state is TesState.QUEUED
+
+
 def test_a_stop_of_the_service_uses_up_no_retry(database: Database) -> None:
     task = database.create()
     for _ in range(5):
