@@ -156,10 +156,11 @@ class Runner:
             self._thread, run_attempt, assignment, self._node, self._send, authorize, control
         )
         self._attempts[key] = attempt
-        attempt.add_done_callback(self._ended)
+        attempt.add_done_callback(lambda _: self._ended(key))
 
-    def _ended(self, _: "asyncio.Future[Update]") -> None:
-        self._current = None
+    def _ended(self, key: AttemptKey) -> None:
+        if self._current == key:  # else the next one is waiting for the thread
+            self._current = None
 
     def _authorize(
         self, control: Control, task_id: str, attempt: int, receipts: Sequence[Receipt]

@@ -183,6 +183,18 @@ def test_a_runner_answers_however_often_it_was_asked_for_the_same_attempt(
     assert {last.state for last in ray.get(asked)} == {TesState.CANCELED}
 
 
+@pytest.mark.slow
+def test_the_end_of_an_attempt_does_not_hide_the_one_that_was_asked_for_meanwhile(
+    runner: Any, store: Any, podman_images: Images
+) -> None:
+    first, second = (assignment(podman_images, "sleep", time) for time in ("0", "600"))
+    ends = [runner.run.remote(one) for one in (first, second)]
+    assert ray.get(ends[0], timeout=60).state is TesState.COMPLETE
+    assert ray.get(runner.describe.remote()).current == (second.task_id, 1)
+    ray.get(runner.cancel.remote(second.task_id, 1))
+    assert ray.get(ends[1], timeout=60).state is TesState.CANCELED
+
+
 def test_a_runner_that_is_stopped_gives_its_task_back(
     runner: Any, store: Any, podman_images: Images
 ) -> None:
