@@ -27,16 +27,28 @@ class Fencing:
         self._remove = remove
         self._persist = persist
         self._left: set[str] = set()
+        self._under_way: set[str] = set()
 
     async def fence_off(self, task_id: str) -> None:
-        """Remove what lost attempts at a task that has ended have staged of its outputs."""
+        """Remove what lost attempts at a task that has ended have staged of its outputs, unless
+        that is under way."""
+        if task_id in self._under_way:
+            return
         self._left.add(task_id)
+        self._under_way.add(task_id)
+        try:
+            if await self._fence_off(task_id):
+                self._left.discard(task_id)
+        finally:
+            self._under_way.discard(task_id)
+
+    async def _fence_off(self, task_id: str) -> bool:
         given_up = await self._persist(lambda c: changes.given_up(c, task_id))
         if given_up is not None and given_up.task.outputs:
             if not await self._remove(given_up):
-                return
+                return False
             await self._persist(lambda c: changes.forget_receipts(c, task_id))
-        self._left.discard(task_id)
+        return True
 
     async def what_is_left(self) -> None:
         """`fence_off` for those with which it failed before, one after the other, for ever."""

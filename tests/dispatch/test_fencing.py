@@ -1,7 +1,8 @@
 """Which ended tasks have what their lost attempts staged removed, and how often it is tried."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import pytest
@@ -28,6 +29,7 @@ class Story:
         self.database = database
         self.tried: list[str] = []
         self.outcomes: list[bool] = []  # of the next tries; then all go well
+        self.meanwhile: Callable[[], Awaitable[object]] | None = None  # at the next try
         self.fencing = Fencing(self._remove, self._persist)
 
     def lost(self, *receipts: Receipt) -> str:
@@ -42,6 +44,9 @@ class Story:
 
     async def _remove(self, given_up: Assignment) -> bool:
         self.tried.append(given_up.task_id)
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            await meanwhile()
         return not self.outcomes or self.outcomes.pop(0)
 
     async def _persist(self, change: Callable[[Connection], T]) -> T:
@@ -53,7 +58,7 @@ def story(database: Database) -> Story:
     return Story(database)
 
 
-def rounds(story: Story, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+async def rounds(story: Story, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     """Go through what is left so many times."""
     pauses = iter(range(count - 1))
 
@@ -63,7 +68,7 @@ def rounds(story: Story, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
 
     monkeypatch.setattr(fencing.asyncio, "sleep", pause)
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(story.fencing.what_is_left())
+        await story.fencing.what_is_left()
 
 
 @pytest.mark.parametrize("receipts", [[], [Receipt("file:///files/out", "aside")]])
@@ -73,7 +78,7 @@ def test_what_could_not_be_removed_is_tried_again_until_it_is(
     task = story.lost(*receipts)
     story.outcomes = [False, False]
     asyncio.run(story.fencing.fence_off(task))
-    rounds(story, monkeypatch, 3)
+    asyncio.run(rounds(story, monkeypatch, 3))
     assert story.tried == [task] * 3
 
 
@@ -84,6 +89,18 @@ def test_a_task_that_cannot_be_read_keeps_no_other_from_being_fenced_off(
     spoiled, other = sorted(story.lost(receipt) for _ in range(2))
     spoil: Any = update(documents).where(documents.c.task_id == spoiled)
     story.database.change(lambda c: c.execute(spoil.values(document=b"{")))
-    rounds(story, monkeypatch, 1)
+    asyncio.run(rounds(story, monkeypatch, 1))
     assert story.tried == [other]
     assert spoiled in caplog.text
+
+
+@pytest.mark.parametrize("receipts", [[], [Receipt("file:///files/out", "aside")]])
+def test_what_is_being_removed_is_not_removed_twice_at_once(
+    story: Story, receipts: list[Receipt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, other = story.lost(*receipts), story.lost(*receipts)
+    story.outcomes = [False]
+    asyncio.run(story.fencing.fence_off(other))  # so that a round has something to do
+    story.meanwhile = partial(rounds, story, monkeypatch, 1)
+    asyncio.run(story.fencing.fence_off(task))
+    assert story.tried == [other, task, other]
