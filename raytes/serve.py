@@ -239,12 +239,12 @@ def _ingress(settings: Settings) -> Iterator[None]:
         _require_free_port(settings)
     try:
         try:
-            serve.start(http_options={"host": settings.host, "port": settings.port})
+            _start_serve(settings)
             node = ray.get_runtime_context().get_node_id()
             if joins():  # one that ran there already keeps its own
                 settings = settings.model_copy(update={"host": serve_host()})
             serve.run(application(settings, node), name=settings.name, route_prefix="/")
-        except (ray.exceptions.RayError, RayServeException, RuntimeError) as error:
+        except (ray.exceptions.RayError, RayServeException, RuntimeError, TimeoutError) as error:
             raise CannotServe(f"Ray Serve did not take the application: {error}") from None
         yield
     finally:
@@ -253,6 +253,19 @@ def _ingress(settings: Settings) -> Iterator[None]:
                 serve.delete(settings.name)
                 if not serve.status().applications:
                     serve.shutdown()  # type: ignore[no-untyped-call]
+
+
+def _start_serve(settings: Settings) -> None:
+    import ray
+    from ray import serve
+
+    listen_on = {"host": settings.host, "port": settings.port}
+    try:
+        serve.start(http_options=listen_on)
+    except (ray.exceptions.RayTaskError, TimeoutError) as error:
+        # An HAProxy that was killed, say. Serve starts another, and then there is an answer.
+        print(f"waiting: {getattr(error, 'cause', error)}", file=sys.stderr, flush=True)
+        serve.start(http_options=listen_on)  # takes the Serve that is there
 
 
 def _reachable(host: str) -> str:

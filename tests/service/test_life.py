@@ -1,6 +1,7 @@
 """A service's start, stop and restart, and what it leaves behind: nothing."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -85,6 +86,27 @@ def test_what_carries_the_api_may_be_killed_and_the_service_answers_again(
         assert service.run("true").state is TesState.COMPLETE
         service.hold()
     assert len(list(service.client.list())) == 6
+
+
+# In place of what an HAProxy of the service's own is started through.
+_KILL_THE_FIRST_HAPROXY = """\
+#!/bin/sh
+case "$*" in *haproxy*) mkdir {killed} 2>/dev/null && kill -KILL $$ ;; esac
+exec {setpriv} "$@"
+"""
+
+
+@pytest.mark.slow
+def test_a_service_whose_haproxy_is_killed_while_it_starts_waits_for_the_next(
+    new_service: NewService, tmp_path: Path
+) -> None:
+    wrapper, killed = tmp_path / "setpriv", tmp_path / "killed"
+    script = _KILL_THE_FIRST_HAPROXY.format(killed=killed, setpriv=shutil.which("setpriv"))
+    wrapper.write_text(script)
+    wrapper.chmod(0o700)
+    service = new_service(PATH=f"{tmp_path}:{os.environ['PATH']}").start()
+    assert killed.exists()
+    assert service.run("true").state is TesState.COMPLETE
 
 
 def test_nothing_is_left_of_a_service_that_was_stopped(new_service: NewService) -> None:
