@@ -121,7 +121,7 @@ def _knock(address: str) -> None:
 
 
 def _is_open(address: str) -> bool:
-    """Whether who has no token gets in all the same.
+    """Whether it is certain that who has no token gets in all the same.
 
     What this process was told of tokens doesn't tell: a cluster that wants none takes any. And a
     channel of Ray's own would add this process's token and certificates.
@@ -129,7 +129,9 @@ def _is_open(address: str) -> bool:
     with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
             channel.unary_unary(_ANY_CALL)(b"", timeout=_KNOCK_TIMEOUT_S)
-        except grpc.RpcError:  # for want of a token, or of a certificate
+        except grpc.RpcError:
+            # UNAUTHENTICATED for want of a token, UNAVAILABLE for want of a certificate. After
+            # another error it isn't known, and as little is said of the cluster.
             return False
     return True
 

@@ -29,7 +29,9 @@ _SERVE = {
     "RAY_SERVE_LOG_TO_STDERR": "0",
     # Serve kills a proxy that isn't up within 5 seconds, and on a busy machine none is.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
-    # An HAProxy that died is replaced after three looks, and until then nothing is answered.
+    # An HAProxy that died is replaced after three looks, and until then nothing is answered. One
+    # that lives passes them, if it is reloaded too: the new process is handed the socket that is
+    # asked, and a slow answer is waited for.
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
     # Nothing is lost with a request that is cut off: 30 seconds of draining are for others.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.1",
