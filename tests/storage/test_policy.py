@@ -149,6 +149,20 @@ def test_a_scheme_is_usable_if_it_is_known_enabled_and_installed(make_storage: M
     assert "not known" in (storage.refusal_of_input("gopher://host/x") or "")
 
 
+@pytest.mark.parametrize("scheme", ["http", "https", "ftp", "drs"])
+def test_hosts_are_allowed_and_denied_by_the_settings(make_storage: Make, scheme: str) -> None:
+    storage = make_storage(
+        schemes=[scheme],
+        allow_hosts=["*.example.org"],
+        deny_hosts=["secret.*"],
+        storage={f"{scheme}://secret.example.org": {}},
+    )
+    assert storage.refusal_of_input(f"{scheme}://data.example.org/x") is None
+    assert storage.refusal_of_input(f"{scheme}://secret.example.org/x") is None  # has a section
+    for host in ("secret.lab.example.org", "data.example.com"):
+        assert "`allow_hosts`" in (storage.refusal_of_input(f"{scheme}://{host}/x") or "")
+
+
 def test_an_enabled_scheme_without_its_package_names_the_package(
     make_storage: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
