@@ -51,7 +51,7 @@ def entered(root: Path, relative: PurePath) -> Iterator[Path]:
 
 
 def opened(path: Path) -> BinaryIO:
-    """The regular file at a path as `held` takes it, to be read; without a buffer.
+    """The regular file at a path as `held` takes it, to be read.
 
     Raises:
         OSError: as `held`; or it is no regular file, or may not be read.
@@ -59,7 +59,8 @@ def opened(path: Path) -> BinaryIO:
     with held(path) as found:
         if not found.is_file():  # a FIFO would be waited for
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
-        return found.open("rb", buffering=0)
+        # Some filesystems (FUSE, /proc) give less than was asked for; a buffered file asks again.
+        return found.open("rb")
 
 
 @contextmanager

@@ -98,10 +98,10 @@ class RemoteOutput:
             self._asides.add(aside)
             store = await self._remote.store()
             seen = self._seen.get(path, "")
+            size = os.stat(entry.source).st_size  # before something is staged that may not stay
             file = Outgoing(entry.source, path, aside, transfer, announce, ask, seen)
             async with self._remote.slots.one():
                 staged = await store.stage(file)
-            size = os.stat(entry.source).st_size
         except (Fault, OSError, urls.InvalidURL) as error:
             raise self._failed(url, error) from error
         self._files[entry.relative] = _File(entry, url, size, staged, transfer)

@@ -264,6 +264,16 @@ def test_an_upload_whose_end_was_not_answered_is_known_by_its_object(
     assert s3.get("out") == LARGE
 
 
+def test_an_upload_whose_file_is_gone_when_it_is_whole_is_not_left_behind(
+    storage: Storage, s3: S3Bucket, proxy: FaultyProxy, tmp_path: Path, never: threading.Event
+) -> None:
+    (tmp_path / "out").write_bytes(LARGE)
+    proxy.before_put = lambda path: (tmp_path / "out").unlink(missing_ok=True)  # open by then
+    publish(storage, [Entry("", tmp_path / "out")], f"{s3.url}/out", never)
+    assert s3.open_uploads() == []
+    assert s3.get("out") == LARGE
+
+
 def test_an_upload_that_somebody_has_ended_is_not_taken_for_what_was_there_before(
     storage: Storage, s3: S3Bucket, proxy: FaultyProxy, tmp_path: Path, never: threading.Event
 ) -> None:
