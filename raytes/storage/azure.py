@@ -4,9 +4,11 @@ adlfs holds the account and its credentials; the transfers are those of Azure's 
 which notices that a blob was replaced between two ranges.
 """
 
+import asyncio
 import base64
 import mimetypes
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,16 @@ from raytes.storage.signature import OF_FSSPEC, UNCACHED, keywords
 
 _TIMEOUTS = {"connection_timeout": 20, "read_timeout": 60}  # seconds without a byte
 _RANGES_AT_ONCE = 8
+_UPLOADS_AT_ONCE = 4
+"""Files of more than `_SMALL` bytes that are uploaded at once."""
+
+_SMALL = 2**20
+
 _BLOCKS_AT_ONCE = 4  # of each file that is uploaded
+
+_WHOLE = 8 * 2**20
+"""Bytes of the largest file that is in memory whole, to be sent in one request."""
+
 _FOLDER = {"hdi_isfolder": "true"}
 """The metadata that make an empty blob stand for a directory, by Azure's own convention."""
 
@@ -81,6 +92,8 @@ class AzureStore(UnstagedWrites):
         # Retries are made in one place, `retrying`.
         self._asking: dict[str, Any] = {"retry_total": 0} | _TIMEOUTS | timeouts
         self._service = filesystem.service_client
+        self._service._config.max_single_put_size = _WHOLE  # adlfs has no option for it
+        self._uploads = asyncio.Semaphore(_UPLOADS_AT_ONCE)
         # It closes the client when it is collected.
         self._filesystem = filesystem
 
@@ -155,7 +168,9 @@ class AzureStore(UnstagedWrites):
         return await super().stage(file)
 
     async def _send(self, file: Outgoing) -> None:
-        await write_over_seen(file, self.find, partial(self._put, file))
+        large = file.source.stat().st_size > _SMALL
+        async with self._uploads if large else nullcontext():
+            await write_over_seen(file, self.find, partial(self._put, file))
 
     async def _put(self, file: Outgoing, seen: str | None) -> None:
         container, key = _split(file.path)

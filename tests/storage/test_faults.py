@@ -13,6 +13,7 @@ import pytest
 import requests
 from aiohttp import ClientTimeout
 from azure.core.exceptions import HttpResponseError
+from azure.storage.blob.aio import BlobClient
 from gcsfs.retry import HttpError
 from google.auth.exceptions import DefaultCredentialsError, RefreshError, TransportError
 
@@ -209,6 +210,35 @@ def test_an_upload_gets_over_a_passing_fault(
     publish(storage, [Entry("", tmp_path / "out")], f"{s3.url}/out", never)
     assert s3.get("out") == data
     assert s3.open_uploads() == []
+
+
+@needs_azurite
+def test_of_many_large_files_azure_is_sent_a_few_at_once(
+    make_storage: Callable[..., Storage],
+    azure_endpoint: str,
+    tmp_path: Path,
+    never: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = most = 0
+    upload = BlobClient.upload_blob
+
+    async def counted(*arguments: Any, **options: Any) -> Any:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        try:
+            return await upload(*arguments, **options)
+        finally:
+            now -= 1
+
+    monkeypatch.setattr(BlobClient, "upload_blob", counted)
+    (tmp_path / "out").write_bytes(LARGE[: 2 * 2**20])
+    container = AzureContainer(azure_endpoint, new_bucket_name())
+    entries = [Entry(str(number), tmp_path / "out") for number in range(12)]
+    publish(make_storage(**container.settings), entries, f"{container.url}/out", never)
+    assert 0 < most <= 4  # of 12, and of the 16 files that a task moves at once
+    assert len(container.keys()) == len(entries)
 
 
 def test_an_upload_goes_on_after_a_passing_fault_of_each_store(
