@@ -29,13 +29,13 @@ def outside(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(bench: Bench) -> Callable[..., Attempt]:
-    """Runs a task that has the directory `job` at /job, and what is below it at /x."""
+    """Runs a task that has the directory `job` at /job, and what is below it at `path`."""
     (bench.files / "job/a/d").mkdir(parents=True)
     (bench.files / "job/a/d/f").write_text("its own")
 
-    def run(below: str, *executors: dict[str, Any], **task: Any) -> Attempt:
+    def run(below: str, *executors: dict[str, Any], path: str = "/x", **task: Any) -> Attempt:
         job = {"url": str(bench.files / "job"), "path": "/job", "type": "DIRECTORY"}
-        inputs = [job, {"url": f"{bench.files}/job/{below}", "path": "/x"}]
+        inputs = [job, {"url": f"{bench.files}/job/{below}", "path": path}]
         document = {"inputs": inputs, "executors": list(executors), **task}
         return bench.run(document, local_root=(LocalRoot(path=bench.files, rw=True),))
 
@@ -90,7 +90,8 @@ def test_what_another_task_removes_is_not_the_node_s_fault(
     attempt = run(
         "a/d/f",
         bench.executor("true"),
-        outputs=[{"path": "/x", "url": str(bench.files / "out")}],
+        path="/in/x",
+        outputs=[{"path": "/in/*", "path_prefix": "/in", "url": str(bench.files / "out")}],
     )
     assert (attempt.state, attempt.failure_reason) == (TesState.SYSTEM_ERROR, reason)
     assert (attempt.last.retry, attempt.last.of_node) == (False, False)
