@@ -20,7 +20,7 @@ _LOCK_POLL: Final = 0.1  # seconds; flock itself can't be interrupted
 # What another attempt won't change, in the words of registries and of containers/image.
 _LASTING: Final = re.compile(
     r"manifest unknown|not found|name unknown|denied|unauthorized|authentication required"
-    r"|invalid reference|did not resolve to an alias|requested access",
+    r"|invalid reference|repository name must|did not resolve to an alias|requested access",
     re.IGNORECASE,
 )
 # What another attempt may well change: so registries refuse whoever comes too often or too soon,

@@ -218,6 +218,8 @@ _READING = "initializing source docker://example.org/a:1: reading manifest 1 in 
         "unauthorized: authentication required\n",
         "unable to retrieve auth token: invalid username/password: unauthorized: Please login",
         "<html><head><title>404 Not Found</title></head></html>",
+        "invalid reference format",
+        "repository name must be lowercase",
     ],
 )
 def test_a_registry_s_refusal_is_there_to_stay(words: str) -> None:
