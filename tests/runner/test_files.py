@@ -406,6 +406,24 @@ def test_volumes_start_empty_may_be_nested_and_be_outputs(bench: Bench) -> None:
     assert (bench.files / "vol/inner/f").read_text() == (bench.files / "f").read_text() == "x\n"
 
 
+def test_paths_of_volumes_and_outputs_may_be_of_any_characters(bench: Bench) -> None:
+    names = ["a b", "50%25", "#x", """it's "q" $HOME""", "new\nline", "ünï", ":ro,z", "-f"]
+    script = 'for one; do echo "$one" > "/v/$one/f" && cp "/v/$one/f" "/o/$one/$one"; done'
+    attempt = bench.run(
+        {
+            "volumes": [f"/v/{name}" for name in names],
+            "executors": [
+                {"image": bench.images.busybox, "command": ["sh", "-euc", script, "sh", *names]}
+            ],
+            "outputs": [output(bench, f"/o/{name}/{name}", f"{name}.out") for name in names],
+        }
+    )
+    assert attempt.state is TesState.COMPLETE, attempt.system_logs + attempt.stderr()
+    assert [path for path, _ in stored(attempt)] == [f"/o/{name}/{name}" for name in names]
+    for name in names:
+        assert (bench.files / f"{name}.out").read_text() == f"{name}\n"
+
+
 def test_a_user_of_the_image_may_write_outputs(bench: Bench) -> None:
     command = ["/bin/sh", "-c", "umask 077; id -u > /out/f; mkdir /dir/d; echo x > /dir/d/f"]
     attempt = bench.run(

@@ -142,18 +142,19 @@ def test_a_private_registry_is_asked_with_the_node_s_credentials(
     assert run(bench, image).state is TesState.COMPLETE
 
 
-def test_a_host_that_stays_unknown_is_not_asked_for_by_another_attempt(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_host_that_stays_unknown_is_asked_for_later_and_later_and_not_by_another_attempt(
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("raytes.runner.images._FIRST_DELAY", 0.001)
-    engine, said = Mock(), Mock()
+    engine, said, control = Mock(), Mock(), Control()
+    control.stop = Mock(**{"is_set.return_value": False})
     engine.inspect_image.side_effect = NotFound("no such image")
     engine.pull().run.side_effect = ContainerRefused(
         "lookup example.ogr on 10.0.0.2:53: no such host"
     )
     with pytest.raises(ImagePullFailed, match="no such host") as failed:
-        require_image(engine, "example.ogr/a:1", "missing", tmp_path, Control(), said)
+        require_image(engine, "example.ogr/a:1", "missing", tmp_path, control, said)
     assert not failed.value.transient
+    assert [call.args for call in control.stop.wait.mock_calls] == [(1.0,), (2.0,), (4.0,)]
     assert len(said.mock_calls) == 4  # that it is pulled, and that it is tried again
 
 
@@ -174,6 +175,7 @@ def test_a_pull_can_be_cancelled_between_its_attempts(
     assert bench.run(task, control=control, said=said).state is TesState.CANCELED
 
 
+@pytest.mark.timeout(60)
 def test_a_pull_can_be_cancelled_in_the_midst_of_a_blob(
     bench: Bench, registries: Registries
 ) -> None:
@@ -188,6 +190,8 @@ def test_a_pull_can_be_cancelled_in_the_midst_of_a_blob(
     assert asked.is_set()
     canceller.join()
     forever.set()
+    with pytest.raises(NotFound):
+        bench.node.podman.engine().inspect_image(image)
 
 
 @pytest.mark.parametrize(

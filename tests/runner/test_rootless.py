@@ -26,6 +26,7 @@ _CAN_NOT = (
     "only root can describe devices",
     "only root can become somebody else",
     "only root can mount",
+    "this node has no IPv6",
 )
 
 

@@ -16,9 +16,10 @@ import pytest
 from raytes.attempt import Update
 from raytes.errors import ContainerRefused, PodmanUnavailable
 from raytes.models import TesState
+from raytes.runner.cgroup import Cgroup, Usage
 from raytes.runner.control import Control
 from raytes.runner.executor import Execution
-from raytes.runner.podman import Engine
+from raytes.runner.podman import ContainerState, Engine
 from raytes.runner.service import PodmanService
 from raytes.runner.streams import StdinPump
 from tests.runner.conftest import Attempt, Bench
@@ -380,6 +381,7 @@ def test_a_memory_kill_that_the_program_survives_is_said_too(
     assert "a process of it was killed" in attempt.system_logs
 
 
+@pytest.mark.timeout(60)
 def test_a_cancelled_task_is_gone_when_it_is_canceled(bench: Bench) -> None:
     attempt = run_until_cancelled(bench, "touch /o/f; trap '' TERM; echo up; sleep 600")
     assert attempt.state is TesState.CANCELED
@@ -624,6 +626,23 @@ def test_the_metadata_say_where_and_how_long(bench: Bench) -> None:
         assert 0 < float(metadata["executor_1_cpu_seconds"]) < 10
     else:  # the container has no cgroup of its own
         assert "executor_1_peak_memory_bytes" not in metadata
+
+
+def test_the_metadata_say_what_was_used_though_the_cgroup_goes_with_the_program(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.needs("memory", "cpu")
+    await_end = Execution._await_end
+
+    def await_end_and_lose(*arguments: Any) -> ContainerState:
+        state = await_end(*arguments)
+        monkeypatch.setattr(Cgroup, "_read", lambda cgroup: Usage())
+        return state
+
+    monkeypatch.setattr(Execution, "_await_end", await_end_and_lose)
+    metadata = bench.sh("dd if=/dev/zero of=/dev/null bs=50M count=10").log.metadata or {}
+    assert 50 * 2**20 < int(metadata["executor_0_peak_memory_bytes"]) < 250_000_000
+    assert 0.01 < float(metadata["executor_0_cpu_seconds"]) < 10
 
 
 def test_the_system_log_tells_each_step_with_its_time(bench: Bench) -> None:
