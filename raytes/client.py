@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from raytes.errors import RaytesError
 from raytes.lifecycle import FINAL
-from raytes.models import BASE_PATH, TesServiceInfo, TesState, TesTask
+from raytes.models import BASE_PATH, TesServiceInfo, TesState, TesTask, first_mistake
 from raytes.views import View
 
 D = TypeVar("D", bound=BaseModel)
@@ -374,9 +374,7 @@ class Client:
         try:
             return model.model_validate(document)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            raise self._no_tes_server(f"{model.__name__} {where}: {first['msg']}") from error
+            raise self._no_tes_server(f"{model.__name__} {first_mistake(error)}") from error
 
     def _no_tes_server(self, why: str) -> ServerUnreachable:
         return ServerUnreachable(f"what answers at {self.server} is not a TES server: {why}")

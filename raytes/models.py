@@ -24,6 +24,7 @@ from pydantic import (
     JsonValue,
     Strict,
     UrlConstraints,
+    ValidationError,
     model_validator,
 )
 from pydantic.main import IncEx
@@ -57,6 +58,13 @@ Timestamp = Annotated[AwareDatetime, Strict(False), AfterValidator(_utc)]
 Url = Annotated[AnyUrl, Strict(False), UrlConstraints(preserve_empty_path=True)]
 
 _READ_ONLY: dict[str, JsonValue] = {"readOnly": True}
+
+
+def first_mistake(error: ValidationError) -> str:
+    """The first of what kept a document from being read: its place, and what is wrong there."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    return f"{place}: {first['msg']}" if place else first["msg"]
 
 
 class Document(BaseModel):

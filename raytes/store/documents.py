@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 import raytes
 from raytes.errors import RaytesError
-from raytes.models import TesFileType, TesTask, TesTaskLog
+from raytes.models import TesFileType, TesTask, TesTaskLog, first_mistake
 
 
 class UnreadableDocument(RaytesError):
@@ -85,9 +85,7 @@ def _read(document: bytes) -> TesTask:
     try:
         return TesTask.model_validate_json(document)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise UnreadableDocument(f"{place}: {first['msg']}" if place else first["msg"]) from error
+        raise UnreadableDocument(first_mistake(error)) from error
 
 
 def read_log(log: bytes) -> TesTaskLog | None:
