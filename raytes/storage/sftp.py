@@ -20,7 +20,7 @@ from asyncssh import sftp
 
 from raytes.storage import faults
 from raytes.storage.aside import Aside, rename_into_place
-from raytes.storage.below import held
+from raytes.storage.below import opened
 from raytes.storage.faults import Fault, Missing, Replaced
 from raytes.storage.objects import Object, Outgoing, Staged, check_size
 from raytes.storage.parallel import in_parallel
@@ -124,11 +124,11 @@ class SftpStore:
         async def put(session: _Session) -> Object:
             file.transfer.restart()
             try:
-                with held(file.source) as source:
+                with opened(file.source) as source:
                     await session.client.put(
-                        source,
+                        f"/proc/self/fd/{source.fileno()}",
                         temporary,
-                        follow_symlinks=True,  # as which it is held
+                        follow_symlinks=True,  # as which the kernel shows it there
                         progress_handler=_hook(session, file.transfer),
                     )
                 return _object(temporary, await session.client.stat(temporary))
