@@ -120,13 +120,20 @@ class FtpStore:
                 session = self._idle.pop() if self._idle else _Session()
                 try:
                     result = await asyncio.to_thread(self._with, session, work)
-                except BaseException:
+                except BaseException as error:
                     session.abort()  # also when cancelled: the thread must not go on
+                    if isinstance(error, OSError | EOFError | ftplib.error_temp):
+                        self._give_up_idle()
                     raise
                 self._idle.append(session)
                 return result
 
         return await retrying(attempt, _fault_of)
+
+    def _give_up_idle(self) -> None:
+        """What has ended one connection has often ended those that nobody used meanwhile."""
+        while self._idle:
+            self._idle.pop().abort()
 
     def _with(self, session: "_Session", work: Callable[["_Session"], T]) -> T:
         session.open(self._authority, self._options, guarded=self._guarded)

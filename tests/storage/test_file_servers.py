@@ -156,6 +156,15 @@ def test_an_output_in_place_of_a_directory_is_refused_and_leaves_nothing(
     assert files_below(server.root) == {"out/f": b"x"}
 
 
+def test_an_output_that_has_become_a_pipe_is_not_waited_for(
+    storage: Storage, server: FileServer, tmp_path: Path, never: threading.Event
+) -> None:
+    os.mkfifo(tmp_path / "out")
+    with pytest.raises(OutputFailed, match="no regular file"):
+        publish(storage, [Entry("", tmp_path / "out")], f"{server.url}/out", never)
+    assert os.listdir(server.root) == []
+
+
 def test_an_object_is_fetched_once_and_again_when_it_has_changed(
     storage: Storage, server: FileServer, tmp_path: Path, never: threading.Event
 ) -> None:
@@ -400,10 +409,13 @@ class _Exits(logging.Handler):
 @pytest.mark.parametrize("module_server", ["ftp", "sftp"], indirect=True)
 def test_a_connection_that_the_server_has_ended_meanwhile_is_opened_again(
     storage: Storage, server: FileServer, tmp_path: Path, never: threading.Event,
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     (server.root / "in").write_bytes(b"data")
-    storage.fetch(f"{server.url}/in", FILE, tmp_path / "before", never)
+    for number in range(40):  # so that there are several connections, if there may be
+        entry(server.root / f"tree/{number}", b"data")
+    storage.fetch(f"{server.url}/tree", DIRECTORY, tmp_path / "before", never)
+    monkeypatch.setattr(retry, "ATTEMPTS", 2)  # the first is over what has ended
     exits, log = _Exits(), logging.getLogger("asyncssh")
     caplog.set_level(logging.INFO, "asyncssh")
     log.addHandler(exits)
