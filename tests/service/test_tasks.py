@@ -3,6 +3,7 @@
 import hashlib
 import os
 import subprocess
+from typing import Any
 
 import httpx
 import orjson
@@ -10,6 +11,7 @@ import pytest
 
 from raytes.models import TesState
 from raytes.views import View
+from tests.images import Images
 from tests.service.running import Service, containers
 
 
@@ -28,6 +30,44 @@ def test_a_command_that_fails_is_an_executor_error(
     task = service.run(*command)
     assert task.state is TesState.EXECUTOR_ERROR
     assert [executor.exit_code for executor in (task.logs or [])[0].logs] == [code]
+
+
+def test_tasks_have_what_their_documents_ask_for(service: Service, podman_images: Images) -> None:
+    """Each with its exit codes and its `failure_reason`; all of them at once."""
+
+    def sh(script: str, **fields: bool) -> dict[str, Any]:
+        return service.executor("sh", "-c", script, **fields)
+
+    url = f"file://{service.files}/asked"
+    memory = [sh("dd if=/dev/zero of=/dev/null bs=99M")]
+    disk = [sh("dd if=/dev/zero of=/v/f bs=1M count=30; sleep 600")]
+    fussy = [{"image": podman_images.fussy, "command": ["/bin/echo"]}]  # its ENTRYPOINT fails
+    ignored = [sh("exit 3", ignore_error=True), sh("true"), sh("exit 4"), sh("true")]
+    files = [sh("mkdir -p /w/x/y; touch /w/x/a.txt /w/x/b.log /w/x/y/c.txt")]
+    wildcard = {"path": "/w/*/?.txt", "path_prefix": "/w", "url": url}
+    expected: list[tuple[dict[str, Any], list[int], str | None]] = [
+        (asking(memory, ram_gb=0.05), [137], "out_of_memory"),
+        (asking(disk, disk_gb=0.02) | {"volumes": ["/v"]}, [137], "disk_full"),
+        (asking([sh("sleep 600")], backend_parameters={"max_runtime": "0.3"}), [137], "timeout"),
+        (asking(fussy, backend_parameters={"entrypoint": "image"}), [1], "executor_error"),
+        (asking(ignored), [3, 0, 4], "executor_error"),
+        (asking(files) | {"outputs": [wildcard]}, [0], None),
+    ]
+    task_ids = [service.client.create(document) for document, _, _ in expected]
+    tasks = [service.finish(task_id) for task_id in task_ids]
+    for task, (document, codes, reason) in zip(tasks, expected, strict=True):
+        [log] = task.logs or []
+        assert [executor.exit_code for executor in log.logs] == codes, document
+        assert (log.metadata or {}).get("failure_reason") == reason, document
+        state = TesState.EXECUTOR_ERROR if reason else TesState.COMPLETE
+        assert task.state is state, document
+    [output] = (tasks[-1].logs or [])[0].outputs
+    assert (output.path, output.url) == ("/w/x/a.txt", f"{url}/x/a.txt")
+    assert (service.files / "asked/x/a.txt").is_file()
+
+
+def asking(executors: list[dict[str, Any]], **resources: Any) -> dict[str, Any]:
+    return {"executors": executors, "resources": resources}
 
 
 def test_an_image_that_is_not_there_is_a_system_error_that_names_it(service: Service) -> None:
