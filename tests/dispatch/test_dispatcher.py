@@ -516,12 +516,16 @@ def test_an_attempt_that_nobody_sees_to_is_lost_and_its_runner_ended_first(
 def test_what_nobody_knows_of_is_found_and_put_right(
     story: Story, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A runner that nobody leases, a waiting task that is in no lane, a container without owner."""
+    """A cancel that is in the database alone, a runner that nobody leases, a waiting task that is
+    in no lane, a container without owner."""
     monkeypatch.setattr(upkeep, "_SWEEP_EVERY_S", 0.05)
 
     async def go() -> Mapping[str, int]:
-        await story.runner.told.remote(answer=True, end=True)
+        await story.runner.told.remote(answer=True, end=False)
         await story.start()
+        while not await story.runner.most.remote():
+            await story.looks.get()
+        story.database.change(lambda c: changes.cancel(c, story.task))
         name = RUNNER_PREFIX + ids.mint()
         stranger: Any = ray.remote(Puppet).options(name=name, num_cpus=0).remote("stranger")
         story.dispatcher.reserve(1)
@@ -532,11 +536,11 @@ def test_what_nobody_knows_of_is_found_and_put_right(
             await stranger.stopped.remote()
         while "leftovers" not in (repaired := (await story.dispatcher.health(0)).repaired):
             await story.looks.get()
-        await story.until_ended()
+        assert (await story.until_ended())["state"] == "CANCELED"
         return repaired
 
     repaired = asyncio.run(asyncio.wait_for(go(), 60))
-    assert repaired.keys() == {"strangers", "forgotten", "leftovers"}
+    assert repaired.keys() == {"cancels", "strangers", "forgotten", "leftovers"}
     assert "container c, which nobody owns" in caplog.text
 
 

@@ -73,23 +73,25 @@ def test_a_second_signal_ends_the_patience_and_the_task_is_run_again(
     assert (task.state, len(task.logs or [])) == (TesState.COMPLETE, 2)
 
 
+def drain(service: Service, *arguments: str) -> str:
+    """What `raytes drain` prints."""
+    command = [sys.executable, "-m", "raytes", "drain", *arguments, "--server", service.url]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
 def test_a_drained_node_gets_no_task_until_it_may_again(
     service: Service, node: dict[str, Any]
 ) -> None:
     running = service.submit_waiting()
-    drained = service.client.drain_node(node["name"], timeout=100)
-    assert drained["closed"] == "it is being drained"
+    shown = drain(service, node["name"], "--timeout", "100")
+    assert shown == f"{node['name']} gets no tasks: it is being drained\n"
     queued = service.submit("true")
     told = service.await_system_log(queued, "it is being drained")
     assert told.state is TesState.QUEUED
     service.let_go()
     assert service.finish(running).state is TesState.COMPLETE
     assert service.client.state(queued) is TesState.QUEUED
-    command = [sys.executable, "-m", "raytes", "drain", "--off", node["id"][:8]]
-    shown = subprocess.run(
-        [*command, "--server", service.url], capture_output=True, text=True, check=True
-    )
-    assert shown.stdout == f"{node['name']} gets tasks again\n"
+    assert drain(service, "--off", node["id"][:8]) == f"{node['name']} gets tasks again\n"
     assert service.finish(queued).state is TesState.COMPLETE
 
 

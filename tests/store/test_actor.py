@@ -5,12 +5,16 @@ from pathlib import Path
 
 import pytest
 from ray.exceptions import RayError
+from sqlalchemy import Connection
 
 from raytes.config import Settings
 from raytes.dispatch.dispatcher import Dispatcher
 from raytes.dispatch.shape import Node
+from raytes.store import retention
 from raytes.store.actor import Identity, Store
 from raytes.store.database import database_of, prepare, recall
+from raytes.views import View
+from tests.store.conftest import Database
 
 
 @pytest.fixture
@@ -84,6 +88,40 @@ def test_nodes_that_are_drained_at_once_all_stay_so_after_a_restart(
         return drained
 
     assert asyncio.run(asyncio.wait_for(go(), 30)).keys() == {"b", "c", "d"}
+
+
+@pytest.mark.parametrize(
+    ("kept", "expected"),
+    [({"retention_age": 0.0}, [True, False, False]), ({"retention_count": 1}, [True, False, True])],
+)
+def test_a_store_forgets_ended_tasks_as_it_is_set(
+    settings: Settings,
+    kept: dict[str, float],
+    expected: list[bool],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    database = Database(database_of(settings))
+    tasks = [database.create(), database.cancelled(), database.cancelled()]
+    forget = retention.forget
+
+    async def go() -> None:
+        loop, forgotten = asyncio.get_running_loop(), asyncio.Event()
+
+        def tell(connection: Connection, most: int) -> int:
+            loop.call_soon_threadsafe(forgotten.set)
+            return forget(connection, most)
+
+        monkeypatch.setattr(retention, "forget", tell)
+        monkeypatch.setattr(Dispatcher, "start", nothing)
+        store = Store(settings.model_copy(update=kept), Identity("session", "node"))
+        await store.ready(30)
+        await forgotten.wait()
+        await store.stop()
+
+    asyncio.run(asyncio.wait_for(go(), 30))
+    there = [database.reader.get(task, View.MINIMAL) is not None for task in tasks]
+    assert there == expected
+    database.close()
 
 
 def test_the_database_is_for_the_service_s_user_alone(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
+import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
-from sqlalchemy import Select, select, text
+from sqlalchemy import Connection, Select, select, text
 from sqlalchemy import update as sql_update
 from sqlalchemy.dialects import sqlite
 
@@ -42,9 +44,8 @@ def record(database: Database, update: Update) -> bool:
     return database.change(lambda c: changes.record(c, update))
 
 
-def end(database: Database, update: Update, max_retries: int = 2) -> changes.Ended | None:
-    settings = Settings(max_retries=max_retries)
-    return database.change(lambda c: changes.end(c, update, settings))
+def end(database: Database, update: Update, **settings: Any) -> changes.Ended | None:
+    return database.change(lambda c: changes.end(c, update, Settings(**settings)))
 
 
 def update(task_id: str, attempt: int = 1, seq: int = 1, **fields: Any) -> Update:
@@ -82,20 +83,27 @@ def test_the_waiting_tasks_of_a_pool_are_found_in_the_order_of_their_age(
     database: Database,
 ) -> None:
     ids = []
-    for shape in ("a", "b", "a", "a"):
-        new = replace(new_task(minimal_task()), shape=shape)
+    for owner, shape in (("", "a"), ("", "b"), ("somebody", "a"), ("", "a"), ("", "a")):
+        new = replace(new_task(minimal_task()), owner=owner, shape=shape)
         database.change(lambda c, n=new: changes.create(c, [n]))
         ids.append(new.id)
-    pool = changes.Pool("", "a")
 
-    def oldest(after: str) -> list[str]:
+    def oldest(after: str, owner: str = "") -> list[str]:
+        pool = changes.Pool(owner, "a")
         found = database.change(lambda c: changes.oldest(c, pool, after, 2))
+        assert all(task.pool == pool for task in found)
         return [task.id for task in found]
 
-    assert oldest("") == [ids[0], ids[2]]
-    assert oldest(ids[2]) == [ids[3]]
+    assert oldest("") == [ids[0], ids[3]]
+    assert oldest(ids[3]) == [ids[4]]
+    assert oldest("", "somebody") == [ids[2]]
+    assert sorted(database.change(changes.waiting), key=str) == [
+        (changes.Pool("", "a"), 3),
+        (changes.Pool("", "b"), 1),
+        (changes.Pool("somebody", "a"), 1),
+    ]
     assign(database, ids[0])
-    assert oldest("") == [ids[2], ids[3]]
+    assert oldest("") == [ids[3], ids[4]]
 
 
 @pytest.mark.parametrize("place", ["sqlite"], indirect=True)
@@ -106,6 +114,42 @@ def test_the_queue_is_read_from_an_index_alone(database: Database, statement: Se
     plan = str(database.change(lambda c: c.execute(explained, compiled.params).all()))
     assert "COVERING INDEX tasks_waiting" in plan
     assert "TEMP B-TREE" not in plan
+
+
+def steps_of(database: Database, change: Callable[[Connection], object]) -> int:
+    """How many steps SQLite's machine takes for a change; a search for a row is a few."""
+
+    def counted(connection: Connection) -> int:
+        steps = itertools.count()
+        sqlite3 = connection.connection.driver_connection
+        assert sqlite3 is not None
+        sqlite3.set_progress_handler(lambda: next(steps) and None, 1)
+        try:
+            change(connection)
+        finally:
+            sqlite3.set_progress_handler(None, 0)
+        return next(steps)
+
+    return database.change(counted)
+
+
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+def test_a_create_and_a_cancel_take_no_more_steps_however_many_wait(database: Database) -> None:
+    def steps() -> list[int]:
+        new = new_task(minimal_task(tags={"a": "b"}), ("a warning",))
+        return [
+            steps_of(database, lambda c: changes.create(c, [new], room=1)),
+            steps_of(database, lambda c: changes.cancel(c, new.id)),
+        ]
+
+    before = steps()
+    assert all(before)
+    new = new_task(minimal_task())
+    database.change(
+        lambda c: [changes.create(c, [replace(new, id=f"{n:026}") for n in range(10_000)])]
+    )
+    assert database.change(changes.waiting) == [(changes.Pool("", "a shape"), 10_000)]
+    assert steps() == before
 
 
 def test_the_first_attempt_goes_on_in_the_log_that_a_warning_opened(database: Database) -> None:
@@ -197,17 +241,22 @@ def test_an_attempt_ends_its_task(database: Database, state: TesState) -> None:
     assert shown(database, task)["state"] == state
 
 
-def test_a_fault_is_tried_again_as_often_as_is_set(database: Database) -> None:
+@pytest.mark.parametrize(
+    ("settings", "retries"), [({}, 2), ({"max_retries": 0}, 0), ({"max_retries": 1}, 1)]
+)
+def test_a_fault_is_tried_again_as_often_as_is_set_and_twice_by_default(
+    database: Database, settings: dict[str, int], retries: int
+) -> None:
     task = database.create()
     states = []
-    for number in range(1, 4):
+    for number in range(1, retries + 2):
         assert assign(database, task) == number
         failed = update(task, attempt=number, state=TesState.SYSTEM_ERROR, retry=True)
-        ended = end(database, failed, max_retries=2)
+        ended = end(database, failed, **settings)
         assert ended is not None
         states.append(ended.state)
-    assert states == [TesState.QUEUED, TesState.QUEUED, TesState.SYSTEM_ERROR]
-    assert len(shown(database, task)["logs"]) == 3
+    assert states == [TesState.QUEUED] * retries + [TesState.SYSTEM_ERROR]
+    assert len(shown(database, task)["logs"]) == retries + 1
 
 
 def test_a_task_may_choose_its_retries(database: Database) -> None:
