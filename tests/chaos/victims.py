@@ -36,12 +36,12 @@ SMALL = (
     "the store",
     "a runner",
     "an API replica",
+    "HAProxy",
     "the Podman service",
     "the watcher of the Podman service",
     "a container's conmon",
 )
-"""Those that may die at any moment, that of the service's start too. (Ray Serve doesn't start if
-its HAProxy is killed while that is being started.)"""
+"""Those that may die at any moment, that of the service's start too."""
 
 _FROZEN = ("the store", "a runner")
 _FROZEN_S = (0.5, 3)
