@@ -140,6 +140,21 @@ class FtpStore:
         return work(session)
 
 
+class _Tls(ftplib.FTP_TLS):
+    """Over TLS, with the data in the session of the commands, as many servers want it."""
+
+    sock: ssl.SSLSocket
+
+    def ntransfercmd(
+        self, cmd: str, rest: int | str | None = None
+    ) -> tuple[socket.socket, int | None]:
+        data, size = super(ftplib.FTP_TLS, self).ntransfercmd(cmd, rest)
+        protected = self.context.wrap_socket(
+            data, server_hostname=self.host, session=self.sock.session
+        )
+        return protected, size
+
+
 class _Session:
     """One connection; it may be aborted by another thread."""
 
@@ -157,7 +172,7 @@ class _Session:
         known = {"timeout": options.get("timeout", _TIMEOUT)}
         known["encoding"] = options.get("encoding", "utf-8")
         if options.get("tls"):
-            self._ftp = ftplib.FTP_TLS(**known, context=ssl.create_default_context())  # noqa: S321
+            self._ftp = _Tls(**known, context=ssl.create_default_context())
         else:
             self._ftp = ftplib.FTP(**known)  # noqa: S321 - whoever enables the scheme wants it
         self._ftp.connect(_guarded_address(host, port) if guarded else host, port)

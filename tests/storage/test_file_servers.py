@@ -4,6 +4,7 @@ import asyncio
 import ftplib
 import logging
 import os
+import shutil
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -25,6 +26,7 @@ from raytes.storage.progress import Nobody
 
 from .file_servers import SSHD, FileServer, ftp_server, sftp_server
 from .publishing import authority, discard, publish
+from .strict_ftps import strict_ftps
 from .test_objects import ODD_KEYS, entry, files_below
 
 FILE, DIRECTORY = TesFileType.FILE, TesFileType.DIRECTORY
@@ -426,6 +428,21 @@ def test_a_connection_that_the_server_has_ended_meanwhile_is_opened_again(
         log.removeHandler(exits)
     assert storage.fetch(f"{server.url}/in", FILE, tmp_path / "in", never) is FILE
     publish(storage, [entry(tmp_path / "out", b"data")], f"{server.url}/out", never)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl isn't installed")
+def test_over_tls_the_data_comes_in_the_session_of_the_commands(
+    make_storage: Callable[..., Storage], tmp_path: Path, never: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    data = os.urandom(MIB)
+    with strict_ftps(tmp_path, data) as (url, certificate):
+        storage = make_storage(schemes=("ftp",), storage={url: {"tls": True}})
+        with pytest.raises(InputFailed, match="certificate can't be verified"):
+            storage.fetch(f"{url}/file", FILE, tmp_path / "in", never)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert storage.fetch(f"{url}/file", FILE, tmp_path / "in", never) is FILE
+    assert (tmp_path / "in").read_bytes() == data
 
 
 def test_wrong_credentials_are_said_without_them(
