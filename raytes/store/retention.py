@@ -82,12 +82,19 @@ def outlived(connection: Connection, kept: Retention) -> int:
 def forget(connection: Connection, most: int) -> int:
     """Remove the tasks that ended first, with all that is known of them; how many there were."""
     ids = connection.execute(_FIRST, {"most": most}).scalars().all()
-    tagged = []
+    tagged, damaged = [], []
     for task_id in ids:  # one after the other: documents may be large
-        document = orjson.loads(connection.execute(_DOCUMENT, {"task": task_id}).scalar_one())
-        tagged += [{"task": task_id, "of_key": key} for key in document.get("tags", ())]
+        document = connection.execute(_DOCUMENT, {"task": task_id}).scalar_one()
+        try:
+            keys = orjson.loads(document).get("tags", ())
+        except (ValueError, AttributeError):
+            damaged.append({"task": task_id})
+        else:
+            tagged += [{"task": task_id, "of_key": key} for key in keys]
     if tagged:
         connection.execute(_NO_TAG, tagged)
+    if damaged:
+        connection.execute(_NO_TAGS, damaged)
     for removal in _REMOVALS:
         connection.execute(removal, {"ids": ids})
     return len(ids)
@@ -106,6 +113,9 @@ _DOCUMENT = select(documents.c.document).where(documents.c.task_id == bindparam(
 
 # The table's key begins with that of the tag: only with it is a row found without a search.
 _NO_TAG = delete(tags).where(tags.c.key == bindparam("of_key"), tags.c.task_id == bindparam("task"))
+
+# A search all the same, of a task of which nothing says which tags it has.
+_NO_TAGS = delete(tags).where(tags.c.task_id == bindparam("task"))
 
 _IDS: BindParameter[str] = bindparam("ids", expanding=True)
 _REMOVALS = [

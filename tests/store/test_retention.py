@@ -83,6 +83,15 @@ def test_nothing_of_a_forgotten_task_is_left(database: Database) -> None:
     assert set(rows(database).values()) == {0}
 
 
+@pytest.mark.parametrize("damaged", [b'{"tags": {', b"[]"])
+def test_a_task_that_is_damaged_is_forgotten_too(database: Database, damaged: bytes) -> None:
+    ended(database, 1)
+    database.change(lambda c: c.execute(schema.documents.update().values(document=damaged)))
+    ended(database, 1)
+    assert prune(database, Retention(count=0)) == 2
+    assert set(rows(database).values()) == {0}
+
+
 def test_more_than_fits_one_transaction_is_forgotten_too(database: Database) -> None:
     for _ in range(retention._PIECE + 2):
         database.cancelled()
