@@ -347,8 +347,11 @@ class _Session:
     def _names_of_unix(self) -> list[tuple[str, bool, str]]:
         lines: list[str] = []
         self._connection.retrlines("LIST -a", lines.append)
-        rows = [line.split(maxsplit=8) for line in lines]
-        names = [(row[8].partition(" -> ")[0], row[0][0] == "d", "") for row in rows if row[8:]]
+        split = (line.split(maxsplit=8) for line in lines)
+        rows = [row for row in split if len(row) > 2]  # without the total that may come first
+        if any(len(row) != 9 for row in rows):  # its files would be missing, and nobody knew
+            raise Fault("the server lists its files in a way that isn't known here")
+        names = [(row[8].partition(" -> ")[0], row[0][0] == "d", "") for row in rows]
         return [row for row in names if row[0] not in {".", ".."}]
 
     def _is_directory(self, path: str) -> bool:

@@ -114,6 +114,20 @@ def test_a_directory_is_what_lies_in_it_and_nothing_else(
     assert not (tmp_path / "in/link").is_symlink()
 
 
+@pytest.mark.parametrize("module_server", ["old-ftp"], indirect=True)
+def test_a_listing_that_can_not_be_read_is_not_taken_for_an_empty_directory(
+    storage: Storage, server: FileServer, tmp_path: Path, never: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def as_windows(_: object, __: str, names: list[str], **___: bool) -> Iterator[bytes]:
+        return (f"01-01-26  10:00AM  1 {name}\r\n".encode() for name in names)
+
+    monkeypatch.setattr("pyftpdlib.filesystems.AbstractedFS.format_list", as_windows)
+    entry(server.root / "a/one", b"x")
+    with pytest.raises(InputFailed, match="in a way that isn't known here"):
+        storage.fetch(f"{server.url}/a/", DIRECTORY, tmp_path / "in", never)
+
+
 def test_a_link_that_leads_in_circles_has_an_end(
     storage: Storage, server: FileServer, tmp_path: Path, never: threading.Event
 ) -> None:
