@@ -43,6 +43,7 @@ socket=$1 users=$2 log=$3 label=$4 conmon=$5; shift 5
 setpriv --pdeathsig KILL podman system service "$@" --time 0 "unix://$socket" \
     </dev/null >"$log" 2>&1 &
 service=$!
+echo "$service"
 exec </dev/null >/dev/null 2>&1
 serves() { grep --quiet --fixed-strings "unix://$socket" "/proc/$service/cmdline"; }
 if flock --exclusive 9 && [ "$users" -ef /proc/self/fd/9 ]; then
@@ -163,23 +164,36 @@ class _OwnService:
         users = self._directory / "users.lock"
         arguments = (self._engine.address, users, log, self._label, self._conmon, *options)
         # A child of nobody's: Ray ends the children of a worker that ends.
-        subprocess.run(
+        watcher = subprocess.run(
             ["setsid", "--fork", "sh", "-c", _WATCHER, "raytes-podman", *map(str, arguments)],
             check=True,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd="/",
+            text=True,
         )
         deadline = time.monotonic() + _START_TIMEOUT
         while not self._engine.ping():
-            if time.monotonic() > deadline:
-                words = log.read_text(errors="replace")[-2000:] if log.exists() else ""
-                raise PodmanUnavailable(
-                    f"`podman system service` did not answer within {_START_TIMEOUT:.0f} seconds "
-                    f"on this node: {words.strip() or 'it said nothing'}"
-                )
-            time.sleep(_POLL)
+            if not self._runs(watcher.stdout.strip()):
+                wrong = "ended while it started"
+            elif time.monotonic() > deadline:
+                wrong = f"did not answer within {_START_TIMEOUT:.0f} seconds"
+            else:
+                time.sleep(_POLL)
+                continue
+            words = log.read_text(errors="replace")[-2000:] if log.exists() else ""
+            raise PodmanUnavailable(
+                f"`podman system service` {wrong} on this node: "
+                f"{words.strip() or 'it said nothing'}"
+            )
+
+    def _runs(self, pid: str) -> bool:
+        """Whether the process is the service; no pid, and it isn't."""
+        with suppress(OSError):
+            line = Path(f"/proc/{pid}/cmdline").read_bytes()
+            return os.fsencode(self._engine.address) in line
+        return False
 
     def release(self) -> None:
         # If it was killed, its watcher may have been too, and only another one would tidy up.

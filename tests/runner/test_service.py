@@ -166,6 +166,17 @@ def name_of(pid: int) -> str:
     return Path(f"/proc/{pid}/comm").read_text().strip()
 
 
+def test_a_service_that_is_killed_while_it_starts_is_not_waited_for(
+    settings: Settings, instance: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    podman = tmp_path / "podman"
+    podman.write_text("#!/bin/sh\nkill -KILL $$\n")
+    podman.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(PodmanUnavailable, match="ended while it started"):
+        PodmanService(settings, instance).engine()
+
+
 def test_a_service_does_not_outlive_its_watcher(settings: Settings, instance: str) -> None:
     service = PodmanService(settings, instance)
     service.engine()
