@@ -98,6 +98,9 @@ class Load:
                 tasks = list(self.service.client.list(name_prefix=_NAME, view=View.FULL))
             except ClientError:
                 tasks = []
+            for task in tasks:  # one whose create was not answered may have to be cancelled too
+                sent = self.sent[task.name or ""]
+                sent.id = sent.id or task.id
             open_still = {task.name: task.state for task in tasks if task.state not in FINAL}
             if tasks and not open_still:
                 return tasks
