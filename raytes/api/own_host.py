@@ -31,7 +31,7 @@ class OwnHost:
         self._app = app
         self._any = "*" in origins
         websites = filter(None, map(host_of, origins))
-        self._names = {_name_of(one) for one in (host, *websites)}
+        self._names = {host.lower().removesuffix("."), *map(_name_of, websites)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not self._any:

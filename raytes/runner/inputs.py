@@ -135,8 +135,8 @@ def stage_in(
                 progress,
                 read_only=place in read_only,
             )
-            if i in plan.changed and staged.types[i] is TesFileType.FILE:
-                _let_everybody_write(parent / place.name)
+            if i in plan.changed:
+                _let_everybody_write(parent / place.name, staged.types[i])
         if i not in remote:
             progress.end()
 
@@ -232,10 +232,11 @@ def _stage(
     return storage.fetch(url, one.type, destination, stop, read_only=read_only, progress=progress)
 
 
-def _let_everybody_write(file: Path) -> None:
-    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
+def _let_everybody_write(copy: Path, kind: TesFileType) -> None:
+    bits = _WORLD_WRITABLE if kind is TesFileType.DIRECTORY else _FILE_FOR_EVERYBODY
+    descriptor = os.open(copy, os.O_RDONLY | os.O_NOFOLLOW)
     try:
-        os.fchmod(descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode) | _FILE_FOR_EVERYBODY)
+        os.fchmod(descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode) | bits)
     finally:
         os.close(descriptor)
 

@@ -61,7 +61,8 @@ class MountPlan:
     staged: Mapping[int, Path]
     """By index of the input: where its data must be brought, because it isn't there yet."""
     changed: frozenset[int]
-    """Indices of those inputs that are outputs too: everybody may write to such a copy."""
+    """Indices of those inputs that are outputs too: everybody may write to such a copy, and what
+    lies in a directory keeps its mode."""
     parents: Mapping[str, Path]
     """Mounted only because a FILE output is created there: may hide files of the image."""
     streams: Mapping[str, Path]
@@ -133,12 +134,12 @@ class _Planner:
         self._outputs = task.outputs or []
         self._inputs = {i: normal(one.path) for i, one in enumerate(task.inputs or [])}
         self._originals = {i: originals[i] for i in originals}
-        self._drop_visible_inputs()
-        self._streams = _stream_paths(task)
         outputs = {
             normal(literal(one.path)) for one in self._outputs if not has_wildcards(one.path)
         }
         self._changed = {i for i, path in self._inputs.items() if path in outputs}
+        self._drop_visible_inputs()
+        self._streams = _stream_paths(task)
         self._volumes = {normal(volume) for volume in task.volumes or []}
         self._directories = {
             normal(literal(output.path))
@@ -202,6 +203,8 @@ class _Planner:
     def _drop_visible_inputs(self) -> None:
         """Forget inputs that another input directory shows already at the same place."""
         for i, one in list(self._originals.items()):
+            if i in self._changed:
+                continue
             for j, other in self._originals.items():
                 inside = i != j and other.directory and is_below(self._inputs[i], self._inputs[j])
                 below = self._inputs[i][len(self._inputs[j]) :].lstrip("/") if inside else ""

@@ -190,9 +190,13 @@ class _OwnService:
 
     def _runs(self, pid: str) -> bool:
         """Whether the process is the service; no pid, and it isn't."""
+        process = Path(f"/proc/{pid}")
         with suppress(OSError):
-            line = Path(f"/proc/{pid}/cmdline").read_bytes()
-            return os.fsencode(self._engine.address) in line
+            if line := (process / "cmdline").read_bytes():
+                return os.fsencode(self._engine.address) in line
+            # It has none once it has ended, and for a moment while it becomes another program.
+            state = (process / "stat").read_text().rpartition(") ")[2][:1]
+            return state not in ("Z", "X")
         return False
 
     def release(self) -> None:

@@ -7,6 +7,7 @@ to find one file, and doesn't verify certificates.
 
 import asyncio
 import ftplib
+import re
 import secrets
 import socket
 import ssl
@@ -36,6 +37,10 @@ _TIMEOUT = 60  # seconds without a byte
 _PIECE = 2**18  # bytes
 _NOT_KNOWN = ("500", "501", "502", "504")  # the server has no such command
 _UNKNOWN_SIZE = -1
+
+# Of a listing as Unix has it: what an entry begins with, and lines that are none.
+_MODE = re.compile(r"[-bcdlpsD][-rwxsStTlL]{9}")
+_NO_ENTRY = re.compile(r"\s*(total\s+\d+)?\s*", re.IGNORECASE)
 
 KNOWN_OPTIONS = OF_FSSPEC | {
     "username", "password", "acct", "timeout", "encoding", "tls", "block_size", "tempdir", "host",
@@ -347,9 +352,9 @@ class _Session:
     def _names_of_unix(self) -> list[tuple[str, bool, str]]:
         lines: list[str] = []
         self._connection.retrlines("LIST -a", lines.append)
-        split = (line.split(maxsplit=8) for line in lines)
-        rows = [row for row in split if len(row) > 2]  # without the total that may come first
-        if any(len(row) != 9 for row in rows):  # its files would be missing, and nobody knew
+        rows = [line.split(maxsplit=8) for line in lines if not _NO_ENTRY.fullmatch(line)]
+        # Its files would be missing, and nobody knew.
+        if not all(len(row) == 9 and _MODE.match(row[0]) for row in rows):
             raise Fault("the server lists its files in a way that isn't known here")
         names = [(row[8].partition(" -> ")[0], row[0][0] == "d", "") for row in rows]
         return [row for row in names if row[0] not in {".", ".."}]

@@ -84,10 +84,10 @@ def forget(connection: Connection, most: int) -> int:
     ids = connection.execute(_FIRST, {"most": most}).scalars().all()
     tagged, damaged = [], []
     for task_id in ids:  # one after the other: documents may be large
-        document = connection.execute(_DOCUMENT, {"task": task_id}).scalar_one()
+        document = connection.execute(_DOCUMENT, {"task": task_id}).scalar()
         try:
-            keys = orjson.loads(document).get("tags", ())
-        except (ValueError, AttributeError):
+            keys = list(dict(orjson.loads(document or b"").get("tags", {})))
+        except (ValueError, AttributeError, TypeError):
             damaged.append({"task": task_id})
         else:
             tagged += [{"task": task_id, "of_key": key} for key in keys]

@@ -130,7 +130,7 @@ class Load:
         logs = task.logs or []
         exit_codes = [executor.exit_code for executor in logs[-1].logs] if logs else []
         if task.state is not TesState.CANCELED:
-            assert _killed(logs[-1]) <= set(self.struck), task
+            assert not logs or _killed(logs[-1]) <= set(self.struck), task
         if kind == "is cancelled":
             # Somebody may have been quicker to kill its container.
             assert task.state is TesState.CANCELED or exit_codes[-1:] == [_KILLED], task

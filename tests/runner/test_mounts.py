@@ -74,6 +74,16 @@ def test_an_input_that_is_an_output_too_is_a_copy_for_the_task_to_change() -> No
     assert {bind.destination: bind.writable for bind in found.binds} == {"/d": True, "/d/g": False}
 
 
+def test_an_input_that_is_an_output_too_is_a_copy_also_in_an_input_directory() -> None:
+    found = plan(
+        {0: a_directory(), 1: a_file("/host/d/f")},
+        inputs=[{"path": "/d", "url": "/host/d"}, {"path": "/d/f", "url": "/host/d/f"}],
+        outputs=[output("/d/f")],
+    )
+    assert found.changed == {1}
+    assert found.staged == {0: SCRATCH / "mounts/0", 1: SCRATCH / "mounts/0/f"}
+
+
 def test_an_input_that_is_an_output_too_may_lie_directly_under_the_root() -> None:
     found = plan({0: a_file()}, inputs=[{"path": "/f", "url": "/h/f"}], outputs=[output("/f")])
     assert found.binds == (Bind(SCRATCH / "inputs/0", "/f", writable=True),)

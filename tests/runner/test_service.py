@@ -7,13 +7,15 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from raytes.config import Settings
 from raytes.errors import PodmanUnavailable
-from raytes.runner.service import PodmanService, runtime_directory
+from raytes.runner.service import PodmanService, _OwnService, runtime_directory
 from tests.child_processes import children
 from tests.images import Images
 
@@ -175,6 +177,24 @@ def test_a_service_that_is_killed_while_it_starts_is_not_waited_for(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(PodmanUnavailable, match="ended while it started"):
         PodmanService(settings, instance).engine()
+
+
+def test_a_service_that_becomes_another_program_has_not_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """For a moment of that, the kernel shows no command line."""
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(
+        Path, "read_bytes", lambda self: b"" if self.name == "cmdline" else read_bytes(self)
+    )
+    started = subprocess.Popen(["sleep", "60"])
+    runs = partial(_OwnService._runs, Mock(), str(started.pid))
+    assert runs()
+    started.kill()
+    os.waitid(os.P_PID, started.pid, os.WEXITED | os.WNOWAIT)  # a zombie until it is reaped
+    assert not runs()
+    started.wait()
+    assert not runs()
 
 
 def test_a_service_does_not_outlive_its_watcher(settings: Settings, instance: str) -> None:

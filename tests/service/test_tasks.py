@@ -48,7 +48,7 @@ def test_tasks_have_what_their_documents_ask_for(service: Service, podman_images
     expected: list[tuple[dict[str, Any], list[int], str | None]] = [
         (asking(memory, ram_gb=0.05), [137], "out_of_memory"),
         (asking(disk, disk_gb=0.02) | {"volumes": ["/v"]}, [137], "disk_full"),
-        (asking([sh("sleep 600")], backend_parameters={"max_runtime": "0.3"}), [137], "timeout"),
+        (asking([sh("sleep 600")], backend_parameters={"max_runtime": "3"}), [137], "timeout"),
         (asking(fussy, backend_parameters={"entrypoint": "image"}), [1], "executor_error"),
         (asking(ignored) | {"outputs": [wildcard]}, [3, 0, 0], None),
     ]

@@ -115,14 +115,17 @@ def test_a_directory_is_what_lies_in_it_and_nothing_else(
 
 
 @pytest.mark.parametrize("module_server", ["old-ftp"], indirect=True)
+@pytest.mark.parametrize(
+    "line", ["01-01-26  10:00AM  1 one", "01-01-26  10:00AM  <DIR>  o n e t w o", "one", "one two"]
+)
 def test_a_listing_that_can_not_be_read_is_not_taken_for_an_empty_directory(
     storage: Storage, server: FileServer, tmp_path: Path, never: threading.Event,
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, line: str,
 ) -> None:  # fmt: skip
-    def as_windows(_: object, __: str, names: list[str], **___: bool) -> Iterator[bytes]:
-        return (f"01-01-26  10:00AM  1 {name}\r\n".encode() for name in names)
+    def listed(*_: object, **__: bool) -> Iterator[bytes]:
+        yield f"{line}\r\n".encode()
 
-    monkeypatch.setattr("pyftpdlib.filesystems.AbstractedFS.format_list", as_windows)
+    monkeypatch.setattr("pyftpdlib.filesystems.AbstractedFS.format_list", listed)
     entry(server.root / "a/one", b"x")
     with pytest.raises(InputFailed, match="in a way that isn't known here"):
         storage.fetch(f"{server.url}/a/", DIRECTORY, tmp_path / "in", never)

@@ -83,7 +83,9 @@ def test_nothing_of_a_forgotten_task_is_left(database: Database) -> None:
     assert set(rows(database).values()) == {0}
 
 
-@pytest.mark.parametrize("damaged", [b'{"tags": {', b"[]"])
+@pytest.mark.parametrize(
+    "damaged", [b'{"tags": {', b"[]", b'{"tags": null}', b'{"tags": 5}', b'{"tags": [["a"]]}']
+)
 def test_a_task_that_is_damaged_is_forgotten_too(database: Database, damaged: bytes) -> None:
     ended(database, 1)
     database.change(lambda c: c.execute(schema.documents.update().values(document=damaged)))
