@@ -129,7 +129,8 @@ class Engine:
 
     def remove(self, container: str) -> None:
         """Remove a container and its anonymous volumes, running or not; none is no error."""
-        query = {"force": "true", "v": "true", "timeout": "0", "ignore": "true"}
+        # Not `v`, though it is what Podman documents: only its Docker API heeds that.
+        query = {"force": "true", "volumes": "true", "timeout": "0", "ignore": "true"}
         try:
             self._call("DELETE", f"/containers/{container}", query)
         except NotFound:

@@ -311,6 +311,34 @@ def test_an_image_s_volume_is_there_though_no_layer_has_it(bench: Bench) -> None
     assert attempt.state is TesState.COMPLETE, attempt.exit_codes
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("script", "state"),
+    [("touch /o/f", TesState.COMPLETE), ("echo up; sleep 600", TesState.CANCELED)],
+)
+def test_an_image_s_volume_is_gone_with_its_container(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, script: str, state: TesState
+) -> None:
+    create, volumes = Engine.create, list[str]()
+
+    def create_and_look(*arguments: Any) -> tuple[str, list[str]]:
+        container, warnings = create(*arguments)
+        names = "{{range .Mounts}}{{println .Name}}{{end}}"
+        volumes.extend(podman("inspect", f"--format={names}", container).split())
+        return container, warnings
+
+    monkeypatch.setattr(Engine, "create", create_and_look)
+    attempt = run_until_cancelled(bench, script, image=bench.images.fussy)
+    assert attempt.state is state, attempt.system_logs
+    assert volumes
+    assert not set(volumes) & set(podman("volume", "ls", "--quiet").split())
+
+
+def podman(*arguments: str) -> str:
+    ran = subprocess.run(["podman", *arguments], check=True, text=True, capture_output=True)
+    return ran.stdout
+
+
 def test_the_first_failure_ends_the_task(bench: Bench) -> None:
     attempt = bench.run({"executors": [bench.executor("exit 3"), bench.executor("echo never")]})
     assert attempt.exit_codes == [3]
@@ -407,7 +435,9 @@ def test_a_kill_that_podman_does_not_do_at_once_is_tried_again(
     assert attempt.exit_codes == [137]
 
 
-def run_until_cancelled(bench: Bench, script: str, **settings: Any) -> Attempt:
+def run_until_cancelled(
+    bench: Bench, script: str, image: str | None = None, **settings: Any
+) -> Attempt:
     """Run a task that is cancelled as soon as it has said something."""
     control = Control()
 
@@ -416,7 +446,7 @@ def run_until_cancelled(bench: Bench, script: str, **settings: Any) -> Attempt:
             threading.Thread(target=control.cancel).start()
 
     task = {
-        "executors": [bench.executor(script)],
+        "executors": [bench.executor(script, image=image or bench.images.busybox)],
         "outputs": [{"path": "/o/f", "url": str(bench.files / "f")}],
     }
     return bench.run(task, control=control, said=said, **settings)
