@@ -63,8 +63,15 @@ class ImageFiles:
         known = {path: self._known.get((image.id, path), _Contents.SOME) for path in parents}
         wanted = sorted(path for path in known if known[path] is _Contents.SOME)
         if wanted:
-            specification = {"image": image.id, "entrypoint": [], "command": ["-"]}
-            container, _ = engine.create({**specification, "labels": dict(labels)})
+            specification = {
+                "image": image.id,
+                "entrypoint": [],
+                "command": ["-"],
+                "labels": dict(labels),
+                # What is in one is in the image too, and an archive of one has other names.
+                "image_volume_mode": "ignore",
+            }
+            container, _ = engine.create(specification)
             try:
                 for path in wanted:
                     known[path] = _extract(engine, container, path, parents[path])

@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -205,10 +205,10 @@ def test_the_image_s_own_files_beside_an_output_stay_visible(
 
 @pytest.fixture
 def import_image(tmp_path: Path) -> Iterator[Callable[..., str]]:
-    """Makes an image of busybox and some links; gives its name."""
+    """Makes an image of busybox and some links, with VOLUMEs; gives its name."""
     images: list[str] = []
 
-    def import_image(*links: tuple[str, str, bytes]) -> str:
+    def import_image(*links: tuple[str, str, bytes], volumes: Sequence[str] = ()) -> str:
         archive = tmp_path / f"{len(images)}.tar"
         with tarfile.open(archive, "w") as tar:
             tar.add(str(shutil.which("busybox")), "bin/busybox")
@@ -218,7 +218,8 @@ def import_image(tmp_path: Path) -> Iterator[Callable[..., str]]:
                 member = tarfile.TarInfo(name)
                 member.type, member.linkname = kind, target
                 tar.addfile(member)
-        command = ["podman", "import", "--quiet", str(archive)]
+        changes = [f"--change=VOLUME {volume}" for volume in volumes]
+        command = ["podman", "import", "--quiet", *changes, str(archive)]
         made = subprocess.run(command, check=True, text=True, capture_output=True)
         images.append(made.stdout.strip().removeprefix("sha256:"))
         return images[-1]
@@ -277,6 +278,32 @@ def test_images_may_have_the_same_links(bench: Bench, import_image: Callable[...
         }
     )
     assert attempt.state is TesState.COMPLETE, attempt.system_logs
+
+
+@pytest.mark.parametrize(
+    ("volume", "path", "seen"),
+    [
+        ("/work", "/work/out", "out\nsecret\n"),
+        ("/work", "/work/o*", "out\nsecret\n"),
+        ("/none", "/none/out", "out\n"),
+    ],
+)
+def test_outputs_may_lie_in_an_image_s_volume(
+    bench: Bench, import_image: Callable[..., str], volume: str, path: str, seen: str
+) -> None:
+    run = {"image": import_image(volumes=[volume])}
+    attempt = bench.run(
+        {
+            "executors": [
+                run | {"command": ["/bin/busybox", "touch", f"{volume}/out"]},
+                run | {"command": ["/bin/busybox", "ls", volume]},
+            ],
+            "outputs": [output(bench, path, "o", path_prefix=f"{volume}/")],
+        }
+    )
+    assert attempt.state is TesState.COMPLETE, attempt.system_logs
+    assert stored(attempt) == [(f"{volume}/out", "0")]
+    assert attempt.stdout(1) == seen
 
 
 def test_an_output_under_the_root_that_an_executor_removes_is_missing(bench: Bench) -> None:
