@@ -135,8 +135,8 @@ def stage_in(
                 progress,
                 read_only=place in read_only,
             )
-            if i in plan.changed:
-                _let_everybody_write(parent / place.name, staged.types[i])
+            if place not in read_only:
+                _let_everybody_write(parent / place.name)
         if i not in remote:
             progress.end()
 
@@ -232,13 +232,19 @@ def _stage(
     return storage.fetch(url, one.type, destination, stop, read_only=read_only, progress=progress)
 
 
-def _let_everybody_write(copy: Path, kind: TesFileType) -> None:
-    bits = _WORLD_WRITABLE if kind is TesFileType.DIRECTORY else _FILE_FOR_EVERYBODY
-    descriptor = os.open(copy, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        os.fchmod(descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode) | bits)
-    finally:
-        os.close(descriptor)
+def _let_everybody_write(copy: Path) -> None:
+    """Let whatever user an image runs as change a copy, and what is in it."""
+    _open_to_everybody(str(copy))
+    for _, directories, files, at in os.fwalk(copy):
+        for name in (*directories, *files):
+            _open_to_everybody(name, at)
+
+
+def _open_to_everybody(name: str, directory: int | None = None) -> None:
+    mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
+    if not stat.S_ISLNK(mode):
+        bits = _WORLD_WRITABLE if stat.S_ISDIR(mode) else _FILE_FOR_EVERYBODY
+        os.chmod(name, stat.S_IMODE(mode) | bits, dir_fd=directory)
 
 
 def _url_of(one: TesInput) -> str | None:

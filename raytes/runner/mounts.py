@@ -4,7 +4,8 @@ What a task may write lies in directories of its scratch, which are bind-mounted
 each of its executors. What it may only read is bind-mounted from where it is.
 
 - A volume, and the directory of a DIRECTORY output, is such a writable directory.
-- So is the parent of a FILE output, because tools write a temporary file and rename it.
+- So is the parent of a FILE output, because tools write a temporary file and rename it. What is
+  in these for the task, an executor's workdir too, is there before the first executor.
 - A `file://` input is the original, read-only. Below a volume or a DIRECTORY output, which are
   one with what is in them, it is copied; below the parent of a FILE output it isn't.
 - An input at the very path of an output is copied too, for the task to change.
@@ -60,9 +61,6 @@ class MountPlan:
     """To be created before the first executor, for everybody to write in."""
     staged: Mapping[int, Path]
     """By index of the input: where its data must be brought, because it isn't there yet."""
-    changed: frozenset[int]
-    """Indices of those inputs that are outputs too: everybody may write to such a copy, and what
-    lies in a directory keeps its mode."""
     parents: Mapping[str, Path]
     """Mounted only because a FILE output is created there: may hide files of the image."""
     streams: Mapping[str, Path]
@@ -140,6 +138,7 @@ class _Planner:
         self._changed = {i for i, path in self._inputs.items() if path in outputs}
         self._drop_visible_inputs()
         self._streams = _stream_paths(task)
+        self._workdirs = {normal(one.workdir) for one in task.executors if one.workdir}
         self._volumes = {normal(volume) for volume in task.volumes or []}
         self._directories = {
             normal(literal(output.path))
@@ -187,7 +186,6 @@ class _Planner:
             binds=tuple(sorted(binds, key=lambda bind: bind.destination.count("/"))),
             directories=tuple(self._fresh_directories()),
             staged=staged,
-            changed=frozenset(self._changed & staged.keys()),
             parents={
                 path: source
                 for path, source in self._roots.items()
@@ -217,7 +215,7 @@ class _Planner:
         parents = {
             normal(fixed_directory(output.path))
             for output in self._outputs
-            if normal(literal(output.path)) not in self._directories | set(self._streams)
+            if normal(literal(output.path)) not in self._directories
         }
         return parents - self._crowded
 
@@ -245,8 +243,10 @@ class _Planner:
         return self._host(path, root)
 
     def _fresh_directories(self) -> Iterable[Path]:
+        wanted = self._volumes | self._directories | self._parents | self._roots.keys()
+        wanted |= {path for path in self._workdirs if self._below_a_root(path) not in self._live}
         # A user's own directory that is only an input keeps its mode.
-        for path in sorted(self._volumes | self._parents | self._roots.keys() - self._live.keys()):
+        for path in sorted(wanted - self._live.keys()):
             root = self._below_a_root(path)
             if root is not None:
                 yield self._host(path, root)

@@ -119,7 +119,8 @@ class _Walk:
         self._again = 0  # names found again
 
     def files(self, path: str) -> Iterator[tuple[str, Path | None]]:
-        """Each file at or below a container path, and each empty directory as None."""
+        """Each file at or below a container path, and as None each directory in which nothing is
+        that can be stored."""
         yield from self._files(path, ())
 
     def matching(self, pattern: str) -> Iterator[str]:
@@ -142,11 +143,13 @@ class _Walk:
                 return
             if len(above) == _MAX_DEPTH:
                 raise RecursionError
-            names = self._names(path, host, identity)
-            if not names:
+            is_empty = True
+            for name in self._names(path, host, identity):
+                for file in self._files(f"{path}/{name}", (*above, identity)):
+                    is_empty = False
+                    yield file
+            if is_empty:
                 yield path, None
-            for name in names:
-                yield from self._files(f"{path}/{name}", (*above, identity))
         else:
             kind = _SPECIAL.get(stat.S_IFMT(status.st_mode), "a special file")
             self._warn(f"{path} is left out: it is {kind}, not a file or a directory")

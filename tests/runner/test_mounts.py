@@ -70,7 +70,6 @@ def test_an_input_that_is_an_output_too_is_a_copy_for_the_task_to_change() -> No
     inputs = [{"path": "/d/f", "url": "/host/f"}, {"path": "/d/g", "url": "/host/g"}]
     found = plan({0: a_file(), 1: a_file("/host/g")}, inputs=inputs, outputs=[output("/d/f")])
     assert found.staged == {0: SCRATCH / "mounts/0/f"}
-    assert found.changed == {0}
     assert {bind.destination: bind.writable for bind in found.binds} == {"/d": True, "/d/g": False}
 
 
@@ -80,14 +79,12 @@ def test_an_input_that_is_an_output_too_is_a_copy_also_in_an_input_directory() -
         inputs=[{"path": "/d", "url": "/host/d"}, {"path": "/d/f", "url": "/host/d/f"}],
         outputs=[output("/d/f")],
     )
-    assert found.changed == {1}
     assert found.staged == {0: SCRATCH / "mounts/0", 1: SCRATCH / "mounts/0/f"}
 
 
 def test_an_input_that_is_an_output_too_may_lie_directly_under_the_root() -> None:
     found = plan({0: a_file()}, inputs=[{"path": "/f", "url": "/h/f"}], outputs=[output("/f")])
     assert found.binds == (Bind(SCRATCH / "inputs/0", "/f", writable=True),)
-    assert found.changed == {0}
     assert found.in_image == ()
 
 
@@ -95,7 +92,17 @@ def test_nested_volumes_and_outputs_are_one_mount() -> None:
     found = plan(volumes=["/v", "/v/w"], outputs=[output("/v/a/b/f"), output("/v/d", "DIRECTORY")])
     assert [bind.destination for bind in found.binds] == ["/v"]
     root = SCRATCH / "mounts/0"
-    assert set(found.directories) == {root, root / "w", root / "a/b"}
+    assert set(found.directories) == {root, root / "w", root / "a/b", root / "d"}
+
+
+def test_a_workdir_in_what_is_mounted_writable_is_there() -> None:
+    executors = [
+        {"image": "i", "command": ["c"], "workdir": path} for path in ("/v/w/", "/in", "/")
+    ]
+    found = plan({0: a_directory()}, executors=executors, volumes=["/v"], inputs=[
+        {"path": "/in", "url": "/host/d", "type": "DIRECTORY"},
+    ])  # fmt: skip
+    assert set(found.directories) == {SCRATCH / "mounts/0", SCRATCH / "mounts/0/w"}
 
 
 def test_a_directory_in_which_something_else_lies_is_copied() -> None:
@@ -132,12 +139,20 @@ def test_an_input_directory_of_a_writable_root_is_the_original() -> None:
 
 def test_a_stream_that_lies_below_no_mount_is_a_file_of_its_own() -> None:
     executors = [{"image": "i", "command": ["c"], "stdout": "/l/out", "stderr": "/v/err"}]
-    found = plan(executors=executors, volumes=["/v"], outputs=[output("/l/out")])
+    found = plan(executors=executors, volumes=["/v"])
     assert found.streams == {"/l/out": SCRATCH / "streams/0"}
     assert [bind.destination for bind in found.binds] == ["/v"]
     assert found.located("/v/err") == SCRATCH / "mounts/0/err"
     assert found.located("/l/out") == SCRATCH / "streams/0"
     assert found.located("/elsewhere") is None
+
+
+def test_a_stream_that_is_an_output_lies_where_others_may_lie_too() -> None:
+    executors = [{"image": "i", "command": ["c"], "stdout": "/l/out"}]
+    found = plan(executors=executors, outputs=[output("/l/out")])
+    assert found.streams == {}
+    assert found.located("/l/out") == SCRATCH / "mounts/0/out"
+    assert found.parents == {"/l": SCRATCH / "mounts/0"}
 
 
 def test_outputs_under_the_root_and_in_crowded_directories_are_left_in_the_image() -> None:
