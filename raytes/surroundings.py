@@ -5,6 +5,7 @@ They must be set before any module of theirs is. So nothing here imports Ray.
 
 import contextlib
 import hashlib
+import json
 import os
 import random
 import shlex
@@ -82,17 +83,21 @@ def own_ray_variables(token: Path, directory: Path) -> dict[str, str]:
         **_RAY,
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
-        "RAY_SERVE_HAPROXY_BINARY_PATH": str(_loopback_haproxy(directory)),
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(_own_haproxy(directory)),
     }
 
 
-# Serve has HAProxy's statistics and metrics listen on every address and has no setting for it;
-# and killed with SIGKILL it leaves an HAProxy that holds the port.
-_LOOPBACK_HAPROXY = """\
+# Serve has HAProxy's statistics and metrics listen on every address and has no setting for it.
+# While HAProxy knows no replica yet it answers 404, as if there were no such task, and where it
+# reaches none, 500; for either, nothing was sent to anybody. And killed with SIGKILL Serve leaves
+# an HAProxy that holds the port.
+_OWN_HAPROXY = """\
 #!/bin/sh
 for argument; do
     case $argument in
-    *.cfg) sed -i -E 's/^( *bind )[*]?:/\\1127.0.0.1:/' "$argument" ;;
+    *.cfg) sed -i -E -e 's/^( *bind )[*]?:/\\1127.0.0.1:/' \\
+        -e 's#^( *http-request return status) 404 .*#\\1 503 errorfile {unavailable}#' \\
+        -e 's#^( *errorfile 503) .*#\\1 {unavailable}#' "$argument" ;;
     esac
 done
 # Who started this may have died before the kernel was asked to tell.
@@ -101,11 +106,24 @@ exec setpriv --pdeathsig KILL \\
 """
 
 
-def _loopback_haproxy(directory: Path) -> Path:
-    """An HAProxy that binds to the loopback address what Serve binds to all, and that ends
-    with the process which started it."""
+_UNAVAILABLE = {
+    "status": 503,
+    "title": "Service Unavailable",
+    "detail": "the service is starting, or starts a part of itself again; try again in a moment",
+}
+
+
+def _own_haproxy(directory: Path) -> Path:
+    """An HAProxy that binds to the loopback address what Serve binds to all, says so when it
+    reaches no replica, and ends with the process which started it."""
+    body = json.dumps(_UNAVAILABLE)
+    unavailable = directory / "503.http"
+    head = ["HTTP/1.1 503 Service Unavailable", "Content-Type: application/problem+json"]
+    head += ["Retry-After: 1", f"Content-Length: {len(body)}", "Cache-Control: no-cache"]
+    unavailable.write_text("\r\n".join([*head, "", body]), newline="")
     wrapper = directory / "haproxy"
-    wrapper.write_text(_LOOPBACK_HAPROXY.format(binary=shlex.quote(get_haproxy_binary())))
+    binary = shlex.quote(get_haproxy_binary())
+    wrapper.write_text(_OWN_HAPROXY.format(binary=binary, unavailable=unavailable))
     wrapper.chmod(0o700)
     return wrapper
 

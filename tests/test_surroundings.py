@@ -31,7 +31,7 @@ def test_an_haproxy_does_not_outlive_who_started_it_even_when_that_dies_at_once(
         surroundings, "get_haproxy_binary", lambda: str(tmp_path / "haproxy-itself")
     )
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    wrapper = surroundings._loopback_haproxy(tmp_path)
+    wrapper = surroundings._own_haproxy(tmp_path)
 
     for dies in (False, True):
         ran.unlink(missing_ok=True)
@@ -48,6 +48,22 @@ def test_an_haproxy_does_not_outlive_who_started_it_even_when_that_dies_at_once(
         os.close(wrapped)
         assert ran.exists() is not dies
         parent.communicate()
+
+
+def test_an_haproxy_that_reaches_no_replica_answers_that_it_is_to_be_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
+
+    monkeypatch.setattr(surroundings, "get_haproxy_binary", lambda: "true")
+    configuration = tmp_path / "haproxy.cfg"
+    configuration.write_text(HAPROXY_CONFIG_TEMPLATE)
+    subprocess.run([surroundings._own_haproxy(tmp_path), "-f", configuration], check=True)
+    lines = list(map(str.strip, configuration.read_text().splitlines()))
+    backend = lines[lines.index("backend default_backend") + 1]
+    assert backend == f"http-request return status 503 errorfile {tmp_path}/503.http"
+    assert f"errorfile 503 {tmp_path}/503.http" in lines
+    assert not any("status 404" in line for line in lines)
 
 
 def _write_program(path: Path, script: str) -> None:

@@ -40,11 +40,14 @@ _POLL: Final = 0.02  # seconds
 # end it.
 _WATCHER: Final = r"""
 socket=$1 users=$2 log=$3 label=$4 conmon=$5; shift 5
-setpriv --pdeathsig KILL podman system service "$@" --time 0 "unix://$socket" \
-    </dev/null >"$log" 2>&1 &
+# Who started this may have died before the kernel was asked to tell.
+setpriv --pdeathsig KILL sh -c '[ "$PPID" = "$1" ] && shift && exec "$@"' sh "$$" \
+    podman system service "$@" --time 0 "unix://$socket" </dev/null >"$log" 2>&1 &
 service=$!
+trap '' PIPE  # and who reads this may have died too
 echo "$service"
 exec </dev/null >/dev/null 2>&1
+trap - PIPE
 serves() { grep --quiet --fixed-strings "unix://$socket" "/proc/$service/cmdline"; }
 if flock --exclusive 9 && [ "$users" -ef /proc/self/fd/9 ]; then
     podman ps --all --quiet --filter "label=$label" 9>&- |

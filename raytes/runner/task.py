@@ -107,6 +107,7 @@ def run_attempt(
         if control.canceled:
             report.line("the task was canceled")
             return report.last(TesState.CANCELED)
+        report.metadata(failure_reason="service_stopped")
         report.line("the service or this node is being stopped; the task will be run again")
         return report.last(TesState.QUEUED, retry=True)
     except SystemFault as fault:

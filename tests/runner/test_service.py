@@ -1,6 +1,8 @@
 """The node's Podman service, shared by processes that may be killed."""
 
 import os
+import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +17,7 @@ import pytest
 
 from raytes.config import Settings
 from raytes.errors import PodmanUnavailable
-from raytes.runner.service import PodmanService, _OwnService, runtime_directory
+from raytes.runner.service import _WATCHER, PodmanService, _OwnService, runtime_directory
 from tests.child_processes import children
 from tests.images import Images
 
@@ -195,6 +197,52 @@ def test_a_service_that_becomes_another_program_has_not_ended(
     assert not runs()
     started.wait()
     assert not runs()
+
+
+@pytest.fixture
+def watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[int], "subprocess.Popen[str]"]:
+    """Starts a watcher of a service that is no Podman."""
+    program(tmp_path / "podman", f'if [ "$1" = system ]; then touch {tmp_path}/ran; fi')
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    names = [tmp_path / "run" / name for name in ("socket", "users", "log", "label", "conmon")]
+    (tmp_path / "run").mkdir()
+    command = ["sh", "-c", _WATCHER, "watcher", *map(str, names)]
+    return lambda stdout: subprocess.Popen(command, stdout=stdout, text=True)
+
+
+def program(path: Path, script: str) -> None:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o700)
+
+
+def test_a_watcher_outlives_the_runner_that_starts_it(
+    watch: Callable[[int], "subprocess.Popen[str]"],
+) -> None:
+    nobody_reads, output = os.pipe()
+    os.close(nobody_reads)
+    watcher = watch(output)
+    os.close(output)
+    assert watcher.wait(30) == 0
+
+
+def test_a_service_whose_watcher_dies_at_once_is_not_started(
+    watch: Callable[[int], "subprocess.Popen[str]"], tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "watcher-is-dead")
+    # Before it has asked the kernel to tell.
+    step = f'cat {tmp_path}/watcher-is-dead; exec {shutil.which("setpriv")} "$@"'
+    program(tmp_path / "setpriv", step)
+    watcher = watch(subprocess.PIPE)
+    assert watcher.stdout
+    service = os.pidfd_open(int(watcher.stdout.readline()))
+    watcher.kill()
+    watcher.communicate()
+    (tmp_path / "watcher-is-dead").write_text("")
+    assert select.select([service], [], [], 30)[0]  # it has ended
+    os.close(service)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_service_does_not_outlive_its_watcher(settings: Settings, instance: str) -> None:

@@ -487,6 +487,7 @@ def test_an_attempt_that_ends_with_the_service_is_given_back_to_the_queue(bench:
 
     attempt = bench.run({"executors": [bench.executor("sleep 600")]}, control=control, said=said)
     assert attempt.state is TesState.QUEUED
+    assert attempt.failure_reason == "service_stopped"
     assert attempt.last.retry
 
 

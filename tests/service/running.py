@@ -119,12 +119,14 @@ class Service:
     def _parts(self, part: str) -> set[int]:
         return {pid for pid, line in self.processes() if re.match(part, line)}
 
-    def await_answer(self) -> None:
-        """Wait until the service answers."""
+    def await_answer(self, but_never: int = 0) -> None:
+        """Wait until the service answers well; `but_never`: with another status than this."""
         deadline = time.monotonic() + 60
         while True:
             with suppress(httpx.TransportError):
-                if httpx.get(f"{self.url}/service-info", timeout=5).is_success:
+                answer = httpx.get(f"{self.url}/service-info", timeout=5)
+                assert answer.status_code != but_never, answer.text
+                if answer.is_success:
                     return
             assert time.monotonic() < deadline, f"{self.url} does not answer"
             time.sleep(0.05)
