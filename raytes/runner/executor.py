@@ -19,8 +19,8 @@ from raytes.runner.control import Control
 from raytes.runner.lean_conmon import is_lean
 from raytes.runner.metadata_service import keep_away
 from raytes.runner.mounted import check_mounts, check_sources
-from raytes.runner.mounts import Bind
-from raytes.runner.podman import Attachment, ContainerState, Engine, has_ended
+from raytes.runner.mounts import Bind, is_below
+from raytes.runner.podman import Attachment, ContainerState, Engine, Image, has_ended
 from raytes.runner.report import Report
 from raytes.runner.stdio import Streams, unreadable, unwritable
 from raytes.runner.streams import Output, StdinPump, Tail, read_outputs
@@ -84,6 +84,7 @@ class Execution:
         self,
         engine: Engine,
         executor: TesExecutor,
+        image: Image,
         sandbox: Sandbox,
         binds: Sequence[Bind],
         streams: Streams,
@@ -102,7 +103,7 @@ class Execution:
         self._exposed = [bind for bind in mounts if bind.exposed]
         check_sources(self._exposed)
         self.container, warnings = engine.create(
-            specification(executor, sandbox, mounts, with_stdin=streams.stdin is not None)
+            specification(executor, image, sandbox, mounts, with_stdin=streams.stdin is not None)
         )
         self.layer: Path | None = None
         """On the node: what the container has written into its own filesystem, once it can."""
@@ -296,7 +297,12 @@ def _watched(pid: int) -> Iterator[_Conmon]:
 
 
 def specification(
-    executor: TesExecutor, sandbox: Sandbox, binds: Sequence[Bind], *, with_stdin: bool
+    executor: TesExecutor,
+    image: Image,
+    sandbox: Sandbox,
+    binds: Sequence[Bind],
+    *,
+    with_stdin: bool,
 ) -> dict[str, Any]:
     """The container of an executor, as Podman's SpecGenerator."""
     limits = sandbox.limits
@@ -307,6 +313,9 @@ def specification(
         "env": executor.env or {},
         "labels": dict(sandbox.labels),
         "mounts": [_mount(bind) for bind in binds],
+        # Podman would mount those too that lie in what is mounted here, and hide a part of it.
+        "image_volume_mode": "ignore",
+        "volumes": [_volume(path) for path in image.volumes if not _is_mounted(path, binds)],
         "stdin": with_stdin,
         "terminal": False,
         "no_new_privileges": True,
@@ -384,3 +393,12 @@ def _mount(bind: Bind) -> dict[str, Any]:
         "destination": bind.destination,
         "options": ["rbind", "rprivate", access],
     }
+
+
+def _is_mounted(path: str, binds: Sequence[Bind]) -> bool:
+    return any(is_below(path, bind.destination) for bind in binds)
+
+
+def _volume(path: str) -> dict[str, Any]:
+    """An anonymous volume, as Podman makes it for an image."""
+    return {"Dest": path, "Options": ["rprivate", "rw", "nodev", "exec"]}

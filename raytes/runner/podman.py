@@ -19,6 +19,7 @@ from typing import IO, Any, Final, cast
 from urllib.parse import quote, urlencode
 
 from raytes.errors import ContainerRefused, PodmanUnavailable, SystemFault
+from raytes.runner.mounts import normal
 
 _API: Final = "/v4.0.0/libpod"
 _BUFFER: Final = 256 * 2**10  # bytes
@@ -58,6 +59,7 @@ class Image:
     id: str
     digest: str
     entrypoint: tuple[str, ...]
+    volumes: tuple[str, ...]  # normal paths, each once
 
 
 class Engine:
@@ -87,6 +89,7 @@ class Engine:
             id=document["Id"],
             digest=document.get("Digest") or f"sha256:{document['Id']}",
             entrypoint=tuple(config.get("Entrypoint") or ()),
+            volumes=tuple(sorted({normal(path) for path in config.get("Volumes") or ()})),
         )
 
     def pull(self, reference: str) -> "Pull":

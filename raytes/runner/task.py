@@ -31,7 +31,7 @@ from raytes.runner.control import Control
 from raytes.runner.enforcement import Enforcement
 from raytes.runner.executor import Execution, Limits, Result, Sandbox, remove_container
 from raytes.runner.fence import fence_off_earlier
-from raytes.runner.image_files import ImageFiles, InImageOutputs
+from raytes.runner.image_files import ImageFiles, InImageOutputs, make_volumes
 from raytes.runner.images import require_image
 from raytes.runner.inputs import (
     StagedIn,
@@ -160,7 +160,7 @@ class _Attempt:
             within_time(self._choices.max_runtime, self._control, self._too_long()),
             self._within_disk(self._too_much_written()),
         ):
-            visible, failure = self._run_executors(plan)
+            visible, failure = self._run_executors(plan, images)
         with self._timed("stage_out"):
             try:
                 self._stage_out(visible, failure)
@@ -205,6 +205,7 @@ class _Attempt:
         staged = stage_in(
             self._task, plan, originals, self._node.storage, self._control.stop, self._report
         )
+        make_volumes(images.values(), plan)
         self._report.input_types(staged.types)
         self._node.count_inputs(staged)
         if staged.cache:
@@ -237,7 +238,9 @@ class _Attempt:
             self._node.image_files.copy_up(self._engine, image, plan.parents, self._labels("image"))
         return plan
 
-    def _run_executors(self, plan: MountPlan) -> tuple[list[Bind], RaytesError | None]:
+    def _run_executors(
+        self, plan: MountPlan, images: Mapping[str, Image]
+    ) -> tuple[list[Bind], RaytesError | None]:
         """Run the executors; returns what is to be seen of the containers' paths on the node."""
         outputs = [
             output for i, output in enumerate(self._task.outputs or []) if i in plan.in_image
@@ -255,7 +258,7 @@ class _Attempt:
                 paths = {bind.destination for bind in written}
                 others = [bind for bind in streams if bind.destination not in paths]
                 execution = Execution(
-                    self._engine, executor, self._sandbox(number),
+                    self._engine, executor, images[executor.image], self._sandbox(number),
                     [*plan.binds, *others], files, self._report, self._control,
                 )  # fmt: skip
                 failure = self._run_container(number, execution, in_image)

@@ -306,6 +306,45 @@ def test_outputs_may_lie_in_an_image_s_volume(
     assert attempt.stdout(1) == seen
 
 
+def test_an_image_s_volume_hides_nothing_of_what_a_task_mounts(
+    bench: Bench, import_image: Callable[..., str]
+) -> None:
+    image = import_image(volumes=["/vol/x", "/vol/y/z", "/out/x"])
+    script = "ls /vol/x /vol/y/z /out/x; cp /vol/x/in /vol/y/z/made; cp /vol/x/in /out/x/made"
+    again = "cat /vol/y/z/made /out/x/made"
+    attempt = bench.run(
+        {
+            "inputs": [{"content": "in\n", "path": "/vol/x/in"}],
+            "volumes": ["/vol"],
+            "outputs": [output(bench, "/out", "out", type="DIRECTORY")],
+            "executors": [
+                {"image": image, "command": ["/bin/busybox", "sh", "-c", one]}
+                for one in (script, again)
+            ],
+        }
+    )
+    assert attempt.state is TesState.COMPLETE, attempt.stderr()
+    assert attempt.stdout(1) == "in\nin\n"
+    assert (bench.files / "out/x/made").read_text() == "in\n"
+
+
+def test_what_lies_in_an_image_s_volume_is_seen_there_with_a_task_s_inputs(
+    bench: Bench, import_image: Callable[..., str]
+) -> None:
+    attempt = bench.run(
+        {
+            "inputs": [{"content": "in", "path": "/work/in"}],
+            "executors": [
+                {
+                    "image": import_image(volumes=["/work/"]),
+                    "command": ["/bin/busybox", "ls", "/work"],
+                }
+            ],
+        }
+    )
+    assert attempt.stdout() == "in\nsecret\n"
+
+
 def test_an_output_under_the_root_that_an_executor_removes_is_missing(bench: Bench) -> None:
     attempt = bench.run(
         {
