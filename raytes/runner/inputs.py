@@ -8,7 +8,7 @@ import os
 import stat
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from raytes.config import Settings
 from raytes.errors import InputFailed, InvalidMounts
 from raytes.models import TesFileType, TesInput, TesTask
 from raytes.runner.concurrently import concurrently
-from raytes.runner.mounts import MountPlan, Original
+from raytes.runner.mounts import MountPlan, Original, normal
 from raytes.runner.placing import parent_of
 from raytes.runner.scan import statuses_below
 from raytes.storage import Audience, Progress, Storage
@@ -89,6 +89,26 @@ def make_directories(plan: MountPlan) -> None:
             with entered(parent, Path(directory.name)) as place:
                 if not keeps_mode:
                     place.chmod(_WORLD_WRITABLE)
+
+
+def make_workdir(plan: MountPlan, workdir: str) -> None:
+    """Make an executor's workdir, for everybody to write in, if it lies in a directory that the
+    task may write to. What is there keeps its mode.
+
+    Podman would make it root's. It still makes, or refuses, what can't be made without following
+    a link.
+    """
+    place = plan.located(normal(workdir))
+    if place is None or place in plan.streams.values():
+        return
+    bind = plan.bind_of(place)
+    if bind.exposed or not bind.writable:
+        return
+    with suppress(OSError), parent_of(place) as parent:
+        is_there = os.path.lexists(parent / place.name)
+        with entered(parent, Path(place.name)) as directory:
+            if not is_there:
+                directory.chmod(_WORLD_WRITABLE)
 
 
 def stage_in(

@@ -4,8 +4,7 @@ What a task may write lies in directories of its scratch, which are bind-mounted
 each of its executors. What it may only read is bind-mounted from where it is.
 
 - A volume, and the directory of a DIRECTORY output, is such a writable directory.
-- So is the parent of a FILE output, because tools write a temporary file and rename it. What is
-  in these for the task, an executor's workdir too, is there before the first executor.
+- So is the parent of a FILE output, because tools write a temporary file and rename it.
 - A `file://` input is the original, read-only. Below a volume or a DIRECTORY output, which are
   one with what is in them, it is copied; below the parent of a FILE output it isn't.
 - An input at the very path of an output is copied too, for the task to change.
@@ -138,7 +137,6 @@ class _Planner:
         self._changed = {i for i, path in self._inputs.items() if path in outputs}
         self._drop_visible_inputs()
         self._streams = _stream_paths(task)
-        self._workdirs = {normal(one.workdir) for one in task.executors if one.workdir}
         self._volumes = {normal(volume) for volume in task.volumes or []}
         self._directories = {
             normal(literal(output.path))
@@ -244,7 +242,6 @@ class _Planner:
 
     def _fresh_directories(self) -> Iterable[Path]:
         wanted = self._volumes | self._directories | self._parents | self._roots.keys()
-        wanted |= {path for path in self._workdirs if self._below_a_root(path) not in self._live}
         # A user's own directory that is only an input keeps its mode.
         for path in sorted(wanted - self._live.keys()):
             root = self._below_a_root(path)

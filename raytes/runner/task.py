@@ -38,6 +38,7 @@ from raytes.runner.inputs import (
     bytes_of_inputs,
     find_originals,
     make_directories,
+    make_workdir,
     stage_in,
 )
 from raytes.runner.mounts import Bind, MountPlan, Original, plan_mounts
@@ -251,6 +252,8 @@ class _Attempt:
             if (failure := self._control.failure) is not None:
                 break  # what the earlier ones have made is stored all the same
             self._control.check()
+            if executor.workdir:
+                make_workdir(plan, executor.workdir)
             written = written_streams(executor, plan)
             visible = [*plan.binds, *streams, *in_image.binds]
             with open_streams(executor, plan, visible) as files:

@@ -95,16 +95,6 @@ def test_nested_volumes_and_outputs_are_one_mount() -> None:
     assert set(found.directories) == {root, root / "w", root / "a/b", root / "d"}
 
 
-def test_a_workdir_in_what_is_mounted_writable_is_there() -> None:
-    executors = [
-        {"image": "i", "command": ["c"], "workdir": path} for path in ("/v/w/", "/in", "/")
-    ]
-    found = plan({0: a_directory()}, executors=executors, volumes=["/v"], inputs=[
-        {"path": "/in", "url": "/host/d", "type": "DIRECTORY"},
-    ])  # fmt: skip
-    assert set(found.directories) == {SCRATCH / "mounts/0", SCRATCH / "mounts/0/w"}
-
-
 def test_a_directory_in_which_something_else_lies_is_copied() -> None:
     found = plan(
         {0: a_directory(), 1: a_file("/elsewhere/f")},
