@@ -7,7 +7,7 @@ import re
 import shlex
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +20,7 @@ from raytes.runner.lean_conmon import is_lean
 from raytes.runner.metadata_service import keep_away
 from raytes.runner.mounted import check_mounts, check_sources
 from raytes.runner.mounts import Bind, is_below
-from raytes.runner.podman import Attachment, ContainerState, Engine, Image, has_ended
+from raytes.runner.podman import Attachment, ContainerState, Engine, has_ended
 from raytes.runner.report import Report
 from raytes.runner.stdio import Streams, unreadable, unwritable
 from raytes.runner.streams import Output, StdinPump, Tail, read_outputs
@@ -84,7 +84,7 @@ class Execution:
         self,
         engine: Engine,
         executor: TesExecutor,
-        image: Image,
+        volumes: Iterable[str],
         sandbox: Sandbox,
         binds: Sequence[Bind],
         streams: Streams,
@@ -103,7 +103,7 @@ class Execution:
         self._exposed = [bind for bind in mounts if bind.exposed]
         check_sources(self._exposed)
         self.container, warnings = engine.create(
-            specification(executor, image, sandbox, mounts, with_stdin=streams.stdin is not None)
+            specification(executor, volumes, sandbox, mounts, with_stdin=streams.stdin is not None)
         )
         self.layer: Path | None = None
         """On the node: what the container has written into its own filesystem, once it can."""
@@ -298,13 +298,18 @@ def _watched(pid: int) -> Iterator[_Conmon]:
 
 def specification(
     executor: TesExecutor,
-    image: Image,
+    volumes: Iterable[str],
     sandbox: Sandbox,
     binds: Sequence[Bind],
     *,
     with_stdin: bool,
 ) -> dict[str, Any]:
-    """The container of an executor, as Podman's SpecGenerator."""
+    """The container of an executor, as Podman's SpecGenerator.
+
+    Parameters:
+        volumes: where it is to have an empty volume, or one with what its image has there, if
+            nothing is mounted above it.
+    """
     limits = sandbox.limits
     wanted: dict[str, Any] = {
         "name": sandbox.name,
@@ -315,7 +320,7 @@ def specification(
         "mounts": [_mount(bind) for bind in binds],
         # Podman would mount those too that lie in what is mounted here, and hide a part of it.
         "image_volume_mode": "ignore",
-        "volumes": [_volume(path) for path in image.volumes if not _is_mounted(path, binds)],
+        "volumes": [_volume(path) for path in volumes if not _is_mounted(path, binds)],
         "stdin": with_stdin,
         "terminal": False,
         "no_new_privileges": True,

@@ -24,7 +24,7 @@ from raytes.models import TesOutput
 from raytes.runner.inputs import make_directories
 from raytes.runner.mounts import Bind, MountPlan, is_below, normal
 from raytes.runner.podman import Engine, Image, NotFound
-from raytes.runner.wildcards import has_wildcards, literal, path_matches
+from raytes.runner.wildcards import fixed_directory, has_wildcards, literal, path_matches
 
 _MAX_BYTES: Final = 64 * 2**20
 _MAX_FILES: Final = 5_000
@@ -99,11 +99,26 @@ def make_volumes(images: Iterable[Image], plan: MountPlan) -> None:
 class InImageOutputs:
     """The outputs of a task that lie in its containers' own file systems."""
 
-    def __init__(self, engine: Engine, outputs: Iterable[TesOutput], scratch: Path) -> None:
+    def __init__(
+        self, engine: Engine, outputs: Iterable[TesOutput], scratch: Path, images: Iterable[Image]
+    ) -> None:
         self._engine = engine
         self._outputs = list(outputs)
         self._scratch = scratch
         self._kept: dict[str, Path] = {}
+        self._directories = {
+            path
+            for image in images
+            for path in image.volumes
+            if any(_is_in(output, path) for output in self._outputs)
+        }
+
+    def volumes(self, image: Image) -> list[str]:
+        """The VOLUMEs of an image but those with such an output, which are plain directories.
+
+        Podman lists no changes in a volume, and its archive of one has other names.
+        """
+        return [path for path in image.volumes if path not in self._directories]
 
     @property
     def binds(self) -> list[Bind]:
@@ -111,20 +126,38 @@ class InImageOutputs:
         return [Bind(source, path, writable=False) for path, source in self._kept.items()]
 
     def put(self, container: str) -> None:
-        """Put what earlier executors made into a container that hasn't been started.
+        """Put what earlier executors made, and such VOLUMEs, into a container before its start.
 
         Raises:
             OutputFailed: it can't be done with what they made.
         """
+        for path in sorted(self._directories - self._kept.keys()):
+            if not self._has(container, path):
+                directory = tarfile.TarInfo(path.lstrip("/"))
+                directory.type, directory.mode = tarfile.DIRTYPE, 0o777
+                with self._putting(container, path) as archive:
+                    archive.addfile(directory)
         for path, source in self._kept.items():
-            with _moving(path), tempfile.TemporaryFile(dir=self._scratch) as file:
-                with tarfile.open(fileobj=file, mode="w") as archive:
-                    archive.add(source, arcname=path.lstrip("/"))
-                # Without what it is filled up with: Podman reads no further than the archive's end,
-                # and fails when it is sent more by then.
-                file.truncate(archive.offset)
-                file.seek(0)
-                self._engine.write_archive(container, "/", file)
+            with self._putting(container, path) as archive:
+                archive.add(source, arcname=path.lstrip("/"))
+
+    @contextmanager
+    def _putting(self, container: str, path: str) -> Iterator[tarfile.TarFile]:
+        with _moving(path), tempfile.TemporaryFile(dir=self._scratch) as file:
+            with tarfile.open(fileobj=file, mode="w") as archive:
+                yield archive
+            # Without what it is filled up with: Podman reads no further than the archive's end,
+            # and fails when it is sent more by then.
+            file.truncate(archive.offset)
+            file.seek(0)
+            self._engine.write_archive(container, "/", file)
+
+    def _has(self, container: str, path: str) -> bool:
+        try:
+            with self._engine.read_archive(container, path):
+                return True
+        except NotFound:
+            return False
 
     def take(self, container: str, *, is_cleaned_up: bool) -> None:
         """Take what is there of the outputs out of a container that has ended.
@@ -166,6 +199,14 @@ class InImageOutputs:
                         yield path
             else:
                 yield normal(literal(output.path))
+
+
+def _is_in(output: TesOutput, directory: str) -> bool:
+    """Whether an output lies in a directory, or is it."""
+    if has_wildcards(output.path):
+        fixed = normal(fixed_directory(output.path))
+        return is_below(fixed, directory) or path_matches(directory, output.path)
+    return is_below(normal(literal(output.path)), directory)
 
 
 @contextmanager

@@ -246,7 +246,7 @@ class _Attempt:
         outputs = [
             output for i, output in enumerate(self._task.outputs or []) if i in plan.in_image
         ]
-        in_image = InImageOutputs(self._engine, outputs, self._scratch)
+        in_image = InImageOutputs(self._engine, outputs, self._scratch, images.values())
         streams: list[Bind] = []
         for number, executor in enumerate(self._task.executors):
             if (failure := self._control.failure) is not None:
@@ -261,8 +261,9 @@ class _Attempt:
                 paths = {bind.destination for bind in written}
                 others = [bind for bind in streams if bind.destination not in paths]
                 execution = Execution(
-                    self._engine, executor, images[executor.image], self._sandbox(number),
-                    [*plan.binds, *others], files, self._report, self._control,
+                    self._engine, executor, in_image.volumes(images[executor.image]),
+                    self._sandbox(number), [*plan.binds, *others], files,
+                    self._report, self._control,
                 )  # fmt: skip
                 failure = self._run_container(number, execution, in_image)
             streams = [*others, *written]

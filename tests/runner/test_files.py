@@ -345,6 +345,39 @@ def test_what_lies_in_an_image_s_volume_is_seen_there_with_a_task_s_inputs(
     assert attempt.stdout() == "in\nsecret\n"
 
 
+@pytest.mark.parametrize(
+    ("volume", "path", "found"),
+    [
+        ("/none", "/none", ["/none/out"]),
+        ("/work", "/work", ["/work/out", "/work/secret"]),
+        ("/work", "/work/o*", ["/work/out"]),
+        ("/work", "/work/out", ["/work/out"]),
+    ],
+)
+def test_an_image_s_volume_may_be_an_output_or_crowded(
+    bench: Bench,
+    import_image: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    volume: str,
+    path: str,
+    found: list[str],
+) -> None:
+    monkeypatch.setattr("raytes.runner.image_files._MAX_FILES", 0)
+    run = {"image": import_image(volumes=[volume])}
+    attempt = bench.run(
+        {
+            "executors": [
+                run | {"command": ["/bin/busybox", "touch", f"{volume}/out"]},
+                run | {"command": ["/bin/busybox", "sh", "-c", f"echo >> {volume}/out"]},
+            ],
+            "outputs": [output(bench, path, "o", path_prefix=volume)],
+        }
+    )
+    assert attempt.state is TesState.COMPLETE, attempt.system_logs
+    sizes = {f"{volume}/out": "1", f"{volume}/secret": "0"}
+    assert stored(attempt) == [(one, sizes[one]) for one in found]
+
+
 def test_an_output_under_the_root_that_an_executor_removes_is_missing(bench: Bench) -> None:
     attempt = bench.run(
         {

@@ -11,7 +11,6 @@ import pytest
 
 from raytes.models import TesExecutor
 from raytes.runner.executor import Limits, Sandbox, specification
-from raytes.runner.podman import Image
 from tests.runner.conftest import Bench
 
 _CDI = Path("/var/run/cdi")
@@ -25,8 +24,7 @@ SANDBOX = Sandbox(
 
 def created(sandbox: Sandbox) -> dict[str, Any]:
     executor = TesExecutor(image="i", command=["c"])
-    image = Image(id="1", digest="sha256:1", entrypoint=(), volumes=())
-    return specification(executor, image, sandbox, [], with_stdin=False)
+    return specification(executor, [], sandbox, [], with_stdin=False)
 
 
 def test_a_container_gets_exactly_the_gpus_that_ray_has_assigned() -> None:
