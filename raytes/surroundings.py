@@ -88,15 +88,19 @@ def own_ray_variables(token: Path, directory: Path) -> dict[str, str]:
 
 
 # Serve has HAProxy's statistics and metrics listen on every address and has no setting for it.
-# While HAProxy knows no replica yet it answers 404, as if there were no such task, and where it
-# reaches none, 500; for either, nothing was sent to anybody. And killed with SIGKILL Serve leaves
-# an HAProxy that holds the port.
+# While HAProxy knows no replica yet it answers 404 to everything, as if there were no such task
+# (later only to what is no path), and where it reaches none, 500: nothing was sent to anybody. And
+# killed with SIGKILL Serve leaves an HAProxy that holds the port.
 _OWN_HAPROXY = """\
 #!/bin/sh
 for argument; do
     case $argument in
-    *.cfg) sed -i -E -e 's/^( *bind )[*]?:/\\1127.0.0.1:/' \\
-        -e 's#^( *http-request return status) 404 .*#\\1 503 errorfile {unavailable}#' \\
+    *.cfg) sed -i -E \\
+        -e 's/^( *bind )[*]?:/\\1127.0.0.1:/' \\
+        -e '/^ *http-request return status 404 /{{
+            s/$/ if !{{ path_beg \\/ }}/
+            a\\    http-request return status 503 errorfile {unavailable}
+        }}' \\
         -e 's#^( *errorfile 503) .*#\\1 {unavailable}#' "$argument" ;;
     esac
 done

@@ -60,10 +60,10 @@ def test_an_haproxy_that_reaches_no_replica_answers_that_it_is_to_be_asked_again
     configuration.write_text(HAPROXY_CONFIG_TEMPLATE)
     subprocess.run([surroundings._own_haproxy(tmp_path), "-f", configuration], check=True)
     lines = list(map(str.strip, configuration.read_text().splitlines()))
-    backend = lines[lines.index("backend default_backend") + 1]
-    assert backend == f"http-request return status 503 errorfile {tmp_path}/503.http"
+    backend = lines.index("backend default_backend")
+    assert lines[backend + 1].endswith("if !{ path_beg / }")
+    assert lines[backend + 2] == f"http-request return status 503 errorfile {tmp_path}/503.http"
     assert f"errorfile 503 {tmp_path}/503.http" in lines
-    assert not any("status 404" in line for line in lines)
 
 
 def _write_program(path: Path, script: str) -> None:

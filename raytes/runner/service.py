@@ -51,7 +51,7 @@ trap - PIPE
 serves() { grep --quiet --fixed-strings "unix://$socket" "/proc/$service/cmdline"; }
 if flock --exclusive 9 && [ "$users" -ef /proc/self/fd/9 ]; then
     podman ps --all --quiet --filter "label=$label" 9>&- |
-        xargs --no-run-if-empty podman rm --force --time 0 9>&-
+        xargs --no-run-if-empty podman rm --force --volumes --time 0 9>&-
     if serves; then kill "$service"; fi
     while serves; do sleep 0.02; done
     rm --recursive --force "${users%/*}" "$conmon"

@@ -31,6 +31,7 @@ if len(sys.argv) > 3:
     container, _ = engine.create({
         "image": sys.argv[3], "command": ["sleep", "600"], "entrypoint": [],
         "netns": {"nsmode": "none"}, "labels": {"raytes.instance": sys.argv[2]},
+        "volumes": [{"Dest": "/volume"}],
     })
     engine.start(container)
 print(engine.address, flush=True)
@@ -123,13 +124,18 @@ def test_what_killed_runners_have_left_is_gone_with_the_last_of_them(
     settings: Settings, instance: str, podman_images: Images
 ) -> None:
     user = User(settings, instance, podman_images.busybox)
+    containers = ("ps", "-aq", "--filter", f"label=raytes.instance={instance}")
+    name = "{{range .Mounts}}{{.Name}}{{end}}"
+    [volume] = podman("inspect", "--format", name, *podman(*containers))
     user.kill()
     wait_until(lambda: processes(instance) == [])
-    left = subprocess.run(
-        ["podman", "ps", "-aq", "--filter", f"label=raytes.instance={instance}"],
-        check=True, text=True, capture_output=True,
-    )  # fmt: skip
-    assert left.stdout == ""
+    assert podman(*containers) == []
+    assert volume not in podman("volume", "ls", "--quiet")
+
+
+def podman(*arguments: str) -> list[str]:
+    done = subprocess.run(["podman", *arguments], check=True, text=True, capture_output=True)
+    return done.stdout.split()
 
 
 def test_a_service_that_died_is_started_again(settings: Settings, instance: str) -> None:
