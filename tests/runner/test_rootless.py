@@ -16,6 +16,9 @@ driver = "overlay"
 
 _CLOSED = "test_limits.py::test_what_a_container_s_user_has_closed_to_others_counts_too"
 
+# Those in which it matters to whom a file belongs.
+_OF_OWNERS = "test_sweep or closed or user or never_changed or volume or own_files"
+
 _PODMAN_S_OWN = {"podman", "catatonit -P"}
 """The processes that hold a user's namespace."""
 
@@ -33,19 +36,19 @@ _CAN_NOT = (
 @pytest.mark.skipif(os.geteuid() != 0, reason="all tests are run as an ordinary user here")
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(
-    "files",
+    ("files", "chosen"),
     [
-        pytest.param(["test_files.py", "test_sweep.py", _CLOSED], id="files"),
-        pytest.param([""], id="all", marks=pytest.mark.slow),
+        pytest.param(["test_files.py", "test_sweep.py", _CLOSED], _OF_OWNERS, id="files"),
+        pytest.param([""], "", id="all", marks=pytest.mark.slow),
     ],
 )
-def test_an_ordinary_user_s_tasks_are_run_as_root_s_are(files: list[str]) -> None:
+def test_an_ordinary_user_s_tasks_are_run_as_root_s_are(files: list[str], chosen: str) -> None:
     with ordinary_user() as user:
         user.write(".config/containers/storage.conf", _STORAGE)
         tests = [
             "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "-m", "not slow",
             f"--basetemp={user.home}/tmp", f"--ignore={__file__}",
-            *(f"tests/runner/{file}" for file in files),
+            *(f"tests/runner/{file}" for file in files), "-k", chosen,
         ]  # fmt: skip
         ran = user.run(sys.executable, *tests, timeout=380)
         assert ran.returncode == 0, ran.stdout

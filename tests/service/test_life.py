@@ -36,7 +36,9 @@ def serve_again(service: Service, port: str = "0") -> subprocess.CompletedProces
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL]
+)
 def test_a_task_cut_off_by_the_end_of_the_service_is_run_again(
     new_service: NewService, number: signal.Signals
 ) -> None:
