@@ -56,7 +56,10 @@ class Places:
         return of_service | victims.of_disk(self.disk, service) | of_database
 
     def assert_nothing_is_left(self) -> None:
-        assert list(Path(self.environment["TMPDIR"]).iterdir()) == []
+        temporary = Path(self.environment["TMPDIR"]).iterdir()
+        # Podman makes and removes an empty file now and then, and can be killed in between.
+        left = [one for one in temporary if not (one.name.isdigit() and not one.stat().st_size)]
+        assert left == []
 
 
 @pytest.fixture
