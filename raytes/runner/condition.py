@@ -1,6 +1,5 @@
 """What a node has for tasks, and what it can't do for them: looked at on the node itself."""
 
-import errno
 import os
 import shutil
 import tempfile
@@ -14,6 +13,7 @@ from raytes.config import GB, Settings
 from raytes.errors import PodmanUnavailable
 from raytes.runner.enforcement import enforcement_of
 from raytes.runner.service import PodmanService
+from raytes.storage import errnos
 
 # A disk is said to be low below both: a share alone would be much of a large one, and bytes
 # alone all of a small one.
@@ -118,7 +118,7 @@ def _full(images: Path) -> str:
     try:
         _try_to_write(images)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in errnos.FULL:
             return (
                 f"Podman can't store images and containers at {images} on this node "
                 f"({error.strerror}): make room there (`podman system df` says what takes it)"

@@ -8,20 +8,18 @@ when its executor has ended, and put into the next one's.
 
 import enum
 import errno
-import os
 import posixpath
 import tarfile
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from raytes.errors import InvalidMounts, OutputFailed, PodmanUnavailable
 from raytes.models import TesOutput
-from raytes.runner.inputs import make_directories
+from raytes.runner.inputs import make_where_missing
 from raytes.runner.mounts import Bind, MountPlan, is_below, normal
 from raytes.runner.podman import Engine, Image, NotFound
 from raytes.runner.wildcards import fixed_directory, has_wildcards, literal, path_matches
@@ -87,13 +85,8 @@ class ImageFiles:
 def make_volumes(images: Iterable[Image], plan: MountPlan) -> None:
     """Make the directories of VOLUMEs below what is mounted, where there is nothing yet."""
     for path in sorted({path for image in images for path in image.volumes}):
-        bind = next((one for one in reversed(plan.binds) if is_below(path, one.destination)), None)
-        if bind is None or not bind.writable or bind.exposed:
-            continue
-        place = bind.source / path[len(bind.destination) :].lstrip("/")
-        if not os.path.lexists(place):
-            with suppress(InvalidMounts):  # an input, or a link of an image, is in its way
-                make_directories(replace(plan, directories=(place,)))
+        with suppress(InvalidMounts):  # an input, or a link of an image, is in its way
+            make_where_missing(plan, path)
 
 
 class InImageOutputs:

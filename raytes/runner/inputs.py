@@ -83,32 +83,32 @@ def make_directories(plan: MountPlan) -> None:
             or the service may not make it in a user's own directory.
     """
     for directory in plan.directories:
-        what, is_users_own = plan.shown(directory), plan.bind_of(directory).exposed
-        with _placing(what), _making(what, is_users_own), parent_of(directory) as parent:
-            keeps_mode = is_users_own and os.path.lexists(parent / directory.name)
-            with entered(parent, Path(directory.name)) as place:
-                if not keeps_mode:
-                    place.chmod(_WORLD_WRITABLE)
+        _make_directory(plan, directory)
+
+
+def make_where_missing(plan: MountPlan, path: str) -> None:
+    """Make a directory at a container path, for everybody to write in, if that lies in what the
+    task may write to. What is there keeps its mode, and a user's own directory is let alone.
+
+    Raises:
+        InvalidMounts: as `make_directories`.
+    """
+    place = plan.located(path)
+    if place is None or place in plan.streams.values():
+        return
+    bind = plan.bind_of(place)
+    if bind.writable and not bind.exposed and not os.path.lexists(place):
+        _make_directory(plan, place)
 
 
 def make_workdir(plan: MountPlan, workdir: str) -> None:
-    """Make an executor's workdir, for everybody to write in, if it lies in a directory that the
-    task may write to. What is there keeps its mode.
+    """Make an executor's workdir as `make_where_missing` does.
 
     Podman would make it root's. It still makes, or refuses, what can't be made without following
     a link.
     """
-    place = plan.located(normal(workdir))
-    if place is None or place in plan.streams.values():
-        return
-    bind = plan.bind_of(place)
-    if bind.exposed or not bind.writable:
-        return
-    with suppress(OSError), parent_of(place) as parent:
-        is_there = os.path.lexists(parent / place.name)
-        with entered(parent, Path(place.name)) as directory:
-            if not is_there:
-                directory.chmod(_WORLD_WRITABLE)
+    with suppress(InvalidMounts, OSError):
+        make_where_missing(plan, normal(workdir))
 
 
 def stage_in(
@@ -167,6 +167,15 @@ def stage_in(
     staged.cached, staged.cached_bytes = fetching.cached, fetching.cached_bytes
     make_directories(plan)  # again: a copied directory brings a mode of its own
     return staged
+
+
+def _make_directory(plan: MountPlan, directory: Path) -> None:
+    what, is_users_own = plan.shown(directory), plan.bind_of(directory).exposed
+    with _placing(what), _making(what, is_users_own), parent_of(directory) as parent:
+        keeps_mode = is_users_own and os.path.lexists(parent / directory.name)
+        with entered(parent, Path(directory.name)) as place:
+            if not keeps_mode:
+                place.chmod(_WORLD_WRITABLE)
 
 
 def bytes_of_inputs(plan: MountPlan, originals: Mapping[int, Original]) -> int:

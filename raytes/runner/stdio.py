@@ -15,6 +15,7 @@ from raytes.models import TesExecutor
 from raytes.runner.beneath import Namespace, Outside
 from raytes.runner.mounts import Bind, MountPlan, normal
 from raytes.runner.placing import parent_of
+from raytes.storage import errnos
 from raytes.storage.below import entered, opened
 from raytes.storage.local import words
 
@@ -86,7 +87,7 @@ def _writing() -> Iterator[None]:
 def unwritable(error: OSError) -> SystemFault:
     """The fault for a stream's file that can't be written."""
     kind = SystemFault
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in errnos.FULL:
         kind = DiskFull
     elif error.errno in _NO_FILE:
         kind = InvalidMounts
