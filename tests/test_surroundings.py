@@ -11,6 +11,7 @@ import pytest
 from raytes import surroundings
 from raytes.config import Settings
 from raytes.state import StateUnusable
+from tests.scripts import write_script
 
 _PARENT = """
 import subprocess, sys
@@ -24,9 +25,9 @@ def test_an_haproxy_does_not_outlive_who_started_it_even_when_that_dies_at_once(
 ) -> None:
     ran, released = tmp_path / "ran", tmp_path / "released"
     os.mkfifo(released)
-    _write_program(tmp_path / "haproxy-itself", f"touch {ran}")
+    write_script(tmp_path / "haproxy-itself", f"touch {ran}")
     # The wrapper's first step, which here lasts until the parent is dead.
-    _write_program(tmp_path / "sed", f"cat {released}")
+    write_script(tmp_path / "sed", f"cat {released}")
     monkeypatch.setattr(
         surroundings, "get_haproxy_binary", lambda: str(tmp_path / "haproxy-itself")
     )
@@ -64,11 +65,6 @@ def test_an_haproxy_that_reaches_no_replica_answers_that_it_is_to_be_asked_again
     assert lines[backend + 1].endswith("if !{ path_beg / }")
     assert lines[backend + 2] == f"http-request return status 503 errorfile {tmp_path}/503.http"
     assert f"errorfile 503 {tmp_path}/503.http" in lines
-
-
-def _write_program(path: Path, script: str) -> None:
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o700)
 
 
 def test_what_stands_in_the_place_of_the_runtime_directory_is_named(

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from raytes.errors import ContainerRefused
 from raytes.models import TesState
 from raytes.runner.podman import Engine
 from raytes.runner.service import runtime_directory
+from tests.podman import podman
 from tests.runner.conftest import Attempt, Bench
 
 
@@ -83,10 +83,6 @@ def test_a_task_whose_conmon_dies_is_tried_again(bench: Bench) -> None:
     assert attempt.state is TesState.SYSTEM_ERROR
     assert attempt.failure_reason == "container_lost"
     assert attempt.last.retry
-
-
-def podman(*arguments: str) -> str:
-    return subprocess.run(["podman", *arguments], check=True, text=True, capture_output=True).stdout
 
 
 def kill_service(bench: Bench) -> None:

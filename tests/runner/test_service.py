@@ -20,6 +20,8 @@ from raytes.errors import PodmanUnavailable
 from raytes.runner.service import _WATCHER, PodmanService, _OwnService, runtime_directory
 from tests.child_processes import children
 from tests.images import Images
+from tests.podman import podman
+from tests.scripts import write_script
 
 _USER = """
 import sys
@@ -126,16 +128,11 @@ def test_what_killed_runners_have_left_is_gone_with_the_last_of_them(
     user = User(settings, instance, podman_images.busybox)
     containers = ("ps", "-aq", "--filter", f"label=raytes.instance={instance}")
     name = "{{range .Mounts}}{{.Name}}{{end}}"
-    [volume] = podman("inspect", "--format", name, *podman(*containers))
+    [volume] = podman("inspect", "--format", name, *podman(*containers).split()).split()
     user.kill()
     wait_until(lambda: processes(instance) == [])
-    assert podman(*containers) == []
-    assert volume not in podman("volume", "ls", "--quiet")
-
-
-def podman(*arguments: str) -> list[str]:
-    done = subprocess.run(["podman", *arguments], check=True, text=True, capture_output=True)
-    return done.stdout.split()
+    assert podman(*containers) == ""
+    assert volume not in podman("volume", "ls", "--quiet").split()
 
 
 def test_a_service_that_died_is_started_again(settings: Settings, instance: str) -> None:
@@ -179,9 +176,7 @@ def name_of(pid: int) -> str:
 def test_a_service_that_is_killed_while_it_starts_is_not_waited_for(
     settings: Settings, instance: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    podman = tmp_path / "podman"
-    podman.write_text("#!/bin/sh\nkill -KILL $$\n")
-    podman.chmod(0o700)
+    write_script(tmp_path / "podman", "kill -KILL $$")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(PodmanUnavailable, match="ended while it started"):
         PodmanService(settings, instance).engine()
@@ -210,17 +205,12 @@ def watch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[int], "subprocess.Popen[str]"]:
     """Starts a watcher of a service that is no Podman."""
-    program(tmp_path / "podman", f'if [ "$1" = system ]; then touch {tmp_path}/ran; fi')
+    write_script(tmp_path / "podman", f'if [ "$1" = system ]; then touch {tmp_path}/ran; fi')
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     names = [tmp_path / "run" / name for name in ("socket", "users", "log", "label", "conmon")]
     (tmp_path / "run").mkdir()
     command = ["sh", "-c", _WATCHER, "watcher", *map(str, names)]
     return lambda stdout: subprocess.Popen(command, stdout=stdout, text=True)
-
-
-def program(path: Path, script: str) -> None:
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o700)
 
 
 def test_a_watcher_outlives_the_runner_that_starts_it(
@@ -239,7 +229,7 @@ def test_a_service_whose_watcher_dies_at_once_is_not_started(
     os.mkfifo(tmp_path / "watcher-is-dead")
     # Before it has asked the kernel to tell.
     step = f'cat {tmp_path}/watcher-is-dead; exec {shutil.which("setpriv")} "$@"'
-    program(tmp_path / "setpriv", step)
+    write_script(tmp_path / "setpriv", step)
     watcher = watch(subprocess.PIPE)
     assert watcher.stdout
     service = os.pidfd_open(int(watcher.stdout.readline()))

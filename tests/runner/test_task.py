@@ -22,6 +22,7 @@ from raytes.runner.executor import Execution
 from raytes.runner.podman import ContainerState, Engine
 from raytes.runner.service import PodmanService
 from raytes.runner.streams import StdinPump
+from tests.podman import podman
 from tests.runner.conftest import Attempt, Bench
 
 
@@ -332,11 +333,6 @@ def test_an_image_s_volume_is_gone_with_its_container(
     assert attempt.state is state, attempt.system_logs
     assert volumes
     assert not set(volumes) & set(podman("volume", "ls", "--quiet").split())
-
-
-def podman(*arguments: str) -> str:
-    ran = subprocess.run(["podman", *arguments], check=True, text=True, capture_output=True)
-    return ran.stdout
 
 
 def test_the_first_failure_ends_the_task(bench: Bench) -> None:

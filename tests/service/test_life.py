@@ -16,6 +16,7 @@ from raytes.store import changes
 from raytes.store.database import prepare
 from raytes.store.sqlite import SQLite
 from raytes.surroundings import runtime_path
+from tests.scripts import write_script
 from tests.service.running import Service, processes
 
 NewService = Callable[..., Service]
@@ -92,7 +93,6 @@ def test_what_carries_the_api_may_be_killed_and_the_service_answers_again(
 
 # In place of what an HAProxy of the service's own is started through.
 _KILL_THE_FIRST_HAPROXY = """\
-#!/bin/sh
 case "$*" in *haproxy*) mkdir {killed} 2>/dev/null && kill -KILL $$ ;; esac
 exec {setpriv} "$@"
 """
@@ -102,10 +102,9 @@ exec {setpriv} "$@"
 def test_a_service_whose_haproxy_is_killed_while_it_starts_waits_for_the_next(
     new_service: NewService, tmp_path: Path
 ) -> None:
-    wrapper, killed = tmp_path / "setpriv", tmp_path / "killed"
+    killed = tmp_path / "killed"
     script = _KILL_THE_FIRST_HAPROXY.format(killed=killed, setpriv=shutil.which("setpriv"))
-    wrapper.write_text(script)
-    wrapper.chmod(0o700)
+    write_script(tmp_path / "setpriv", script)
     service = new_service(PATH=f"{tmp_path}:{os.environ['PATH']}").start()
     assert killed.exists()
     assert service.run("true").state is TesState.COMPLETE
