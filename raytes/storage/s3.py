@@ -153,15 +153,18 @@ class S3Store:
     async def _pages_below(self, path: str) -> AsyncIterator[list[Object]]:
         bucket, key = _split(path)
         prefix = key if not key or key.endswith("/") else f"{key}/"
-        page: dict[str, Any] = {"IsTruncated": True}
         continued: dict[str, str] = {}
-        while page["IsTruncated"]:
+        while True:
             page = await self._call("list_objects_v2", Bucket=bucket, Prefix=prefix, **continued)
             yield [
                 Object(f"{bucket}/{item['Key']}", item["Size"], item.get("ETag"))
                 for item in page.get("Contents", ())
             ]
-            continued = {"ContinuationToken": page.get("NextContinuationToken", "")}
+            if not page.get("IsTruncated"):  # some servers leave it out where it is false
+                return
+            if not (token := page.get("NextContinuationToken")):
+                raise Fault("its store's list goes on, and the store doesn't say how to go on")
+            continued = {"ContinuationToken": token}
 
     async def _checksums(self, found: Object) -> dict[str, str]:
         """The checksums that the store keeps of the whole of an object, if any."""

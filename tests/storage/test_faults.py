@@ -6,6 +6,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from raytes.errors import Canceled, InputFailed, OutputFailed
 from raytes.models import TesFileType
 from raytes.storage import Entry, Storage, azure, faults, ftp, gcs, retry, sftp, web
 from raytes.storage import s3 as s3_module
+
+from tests.scripted_server import DROPPED, Reply, scripted_server
 
 from .conftest import AZURITE
 from .faulty_proxy import FaultyProxy, faulty_proxy
@@ -551,6 +554,30 @@ def test_who_pays_for_what_is_requested_of_s3_says_so_with_each_request(
     methods = {request.partition(" ")[0] for request in proxy.requests}
     assert methods == {"HEAD", "GET", "PUT", "POST"}
     assert {headers["x-amz-request-payer"] for headers in proxy.headers} == {"requester"}
+
+
+@pytest.mark.parametrize(
+    ("said", "failure"),
+    [("", nullcontext()),
+     ("<IsTruncated>true</IsTruncated>", pytest.raises(InputFailed, match="doesn.t say how to go on"))],
+    ids=["nothing", "goes on"],
+)  # fmt: skip
+def test_a_listing_of_s3_that_does_not_say_all_is_whole_or_refused(
+    make_storage: Callable[..., Storage],
+    tmp_path: Path,
+    never: threading.Event,
+    said: str,
+    failure: AbstractContextManager[Any],
+) -> None:
+    contents = "<Contents><Key>tree/file</Key><Size>4</Size></Contents>"
+    page = f"<ListBucketResult>{contents}{said}</ListBucketResult>"
+    with scripted_server() as server:
+        server.on("GET", "/bucket", Reply(page, content_type="application/xml"), DROPPED)
+        server.on("GET", "/bucket/tree/file", Reply("data"))
+        storage = make_storage(storage={"s3://": {"endpoint_url": server.url, "anon": True}})
+        with failure:
+            storage.fetch("s3://bucket/tree", DIRECTORY, tmp_path / "in", never)
+            assert (tmp_path / "in/file").read_bytes() == b"data"
 
 
 @pytest.mark.parametrize(
