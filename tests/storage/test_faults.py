@@ -22,7 +22,6 @@ from raytes.errors import Canceled, InputFailed, OutputFailed
 from raytes.models import TesFileType
 from raytes.storage import Entry, Storage, azure, faults, ftp, gcs, retry, sftp, web
 from raytes.storage import s3 as s3_module
-
 from tests.scripted_server import DROPPED, Reply, scripted_server
 
 from .conftest import AZURITE
@@ -559,7 +558,7 @@ def test_who_pays_for_what_is_requested_of_s3_says_so_with_each_request(
 @pytest.mark.parametrize(
     ("said", "failure"),
     [("", nullcontext()),
-     ("<IsTruncated>true</IsTruncated>", pytest.raises(InputFailed, match="doesn.t say how to go on"))],
+     ("<IsTruncated>true</IsTruncated>", pytest.raises(InputFailed, match="how to go on"))],
     ids=["nothing", "goes on"],
 )  # fmt: skip
 def test_a_listing_of_s3_that_does_not_say_all_is_whole_or_refused(
