@@ -45,8 +45,8 @@ class Fault(Exception):
 class Missing(Fault):
     """What was asked for isn't in the store."""
 
-    def __init__(self) -> None:
-        super().__init__("it doesn't exist")
+    def __init__(self, reason: str = "it doesn't exist") -> None:
+        super().__init__(reason)
 
 
 class Replaced(Fault):

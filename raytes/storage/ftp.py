@@ -14,7 +14,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from posixpath import dirname, join
 from typing import Any, BinaryIO, TypeVar
@@ -51,6 +51,40 @@ KNOWN_OPTIONS = OF_FSSPEC | {
 T = TypeVar("T")
 
 
+class _UnknownListing(Fault):
+    """A listing can't be read; if it were taken for empty, files would be missing unnoticed."""
+
+    def __init__(self) -> None:
+        super().__init__("the server lists its files in a way that isn't known here")
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What a server tells of a file or a directory at once; what it doesn't has to be asked."""
+
+    name: str
+    kind: str = ""  # "file", "dir", or another: a link may lead to either, or nowhere
+    size: int | None = None  # bytes
+    changed: str | None = None
+    identity: str = ""
+
+    @classmethod
+    def of_facts(cls, line: str) -> "_Entry":
+        """What a line of MLST or MLSD says."""
+        told, _, name = line.partition(" ")
+        facts = {key.lower(): fact for key, _, fact in (f.partition("=") for f in told.split(";"))}
+        if not name or facts.keys() == {""}:
+            raise _UnknownListing
+        size = facts.get("size", "")
+        return cls(
+            name,
+            facts.get("type", "").lower(),
+            int(size) if size.isdecimal() else None,
+            facts.get("modify"),
+            facts.get("unique", ""),
+        )
+
+
 class FtpStore:
     """One server; a path without a file but with something below it is a directory."""
 
@@ -66,10 +100,10 @@ class FtpStore:
         self._turns = asyncio.Semaphore(_CONNECTIONS)
 
     async def find(self, path: str) -> Object | None:
-        return await self._do(lambda session: session.find(path))
+        return await self._do(lambda session: session.look(path))
 
     async def find_below(self, path: str) -> list[Object]:
-        return await self._do(lambda session: list(session.walk(path.rstrip("/"))))
+        return await self._do(lambda session: session.find_below(path.rstrip("/")))
 
     async def get(self, found: Object, destination: Path, transfer: Transfer) -> None:
         await self._do(lambda session: session.get(found, destination, transfer))
@@ -92,7 +126,7 @@ class FtpStore:
             session.place(staged.path, path)
 
         async def find() -> Object | None:
-            found = await self.find(path)
+            found = await self._do(lambda session: session.find(path))
             if found and found.size == _UNKNOWN_SIZE:
                 found = replace(found, size=staged.size)
             return found
@@ -168,6 +202,7 @@ class _Session:
         self._data: socket.socket | None = None
         self._aborted = False
         self._aborting = threading.Lock()
+        self._has_mlst = True  # as far as it is known
 
     def open(self, authority: str, options: dict[str, Any], *, guarded: bool) -> None:
         if self._ftp is not None:
@@ -200,38 +235,65 @@ class _Session:
         if self._ftp is not None:
             self._ftp.close()
 
-    def find(self, path: str) -> Object | None:
+    def look(self, path: str) -> Object | None:
+        """The file at `path`; None: it is a directory.
+
+        Raises:
+            Missing: it isn't there, or may not be read.
+        """
         if path.endswith("/"):
             return None
         try:
-            size = self._connection.size(path)
+            told = self._told(path)
+            return None if told.kind == "dir" else self._object(path, told)
         except ftplib.error_perm as error:
-            if str(error).startswith("550"):
-                return None  # it isn't there, or is a directory
-            if not str(error).startswith(_NOT_KNOWN):
+            if not str(error).startswith("550"):
                 raise
-            size = None
-        return Object(path, _UNKNOWN_SIZE if size is None else size, self._changed(path))
+            if self._is_directory(path):
+                return None
+            if isinstance(missing := _fault_of(error), Missing):
+                raise missing from None
+            # Some servers have the same words for both.
+            raise Missing(f"it doesn't exist or may not be read ({missing})") from None
 
-    def walk(self, directory: str, above: tuple[str, ...] = ()) -> Iterator[Object]:
-        """What lies below a directory, each directory as a marker; nothing if it isn't one.
-
-        `above` are the identities of the directories it lies in, as far as the server tells.
-        """
+    def find(self, path: str) -> Object | None:
+        """The file at `path`, if there is one that may be read."""
         try:
-            self._connection.cwd(directory or "/")
-        except ftplib.error_perm:
-            return
+            return self.look(path)
+        except Missing:
+            return None
+
+    def find_below(self, directory: str) -> list[Object]:
+        """What lies below a directory, each directory as a marker; nothing if it isn't one."""
+        path = directory or "/"
+        try:
+            if not self._is_directory(path) and self.look(path) is not None:
+                return []
+        except Missing:
+            return []
+        return list(self._walk(directory))
+
+    def _walk(self, directory: str, above: tuple[str, ...] = ()) -> Iterator[Object]:
+        """`above` are the identities of the directories it lies in, as far as the server tells."""
+        self._connection.cwd(directory or "/")
         yield Object(f"{directory}/", 0, None)
-        names = self._names()
+        entries = self._entries()
         self._connection.voidcmd("TYPE I")  # a listing is text, and SIZE wants to know of bytes
-        for name, is_directory, identity in names:
-            path = f"{directory}/{name}"
-            if is_directory:
-                if identity not in above:  # else it is a link that leads in circles
-                    yield from self.walk(path, (*above, identity) if identity else above)
-            elif found := self.find(path):
-                yield found
+        for entry in entries:
+            path = f"{directory}/{entry.name}"
+            try:
+                yield from self._found(path, entry, above)
+            except ftplib.error_perm as error:
+                raise Fault(f"{path} in it can't be read (the server answered {error})") from None
+
+    def _found(self, path: str, entry: _Entry, above: tuple[str, ...]) -> Iterator[Object]:
+        if entry.kind == "dir" or (not entry.kind and self._is_directory(path)):
+            if entry.identity not in above:  # else it is a link that leads in circles
+                yield from self._walk(path, (*above, entry.identity) if entry.identity else above)
+        elif entry.kind == "file":
+            yield self._object(path, entry)
+        elif found := self.find(path):
+            yield found
 
     def get(self, found: Object, destination: Path, transfer: Transfer) -> None:
         transfer.restart()
@@ -260,7 +322,8 @@ class _Session:
                 if isinstance(data, ssl.SSLSocket):
                     data.unwrap()
             self._end_of_transfer()
-            return Object(path, size, self._changed(path))
+            found = self.find(path)
+            return Object(path, size, found.version if found else None)
         except BaseException:
             with suppress(Exception):
                 self._connection.delete(path)
@@ -287,12 +350,12 @@ class _Session:
             self._connection.cwd(path)
         except ftplib.error_perm:
             return
-        names = self._names()
+        entries = self._entries()
         self._connection.cwd("/")
         self._connection.voidcmd("TYPE I")
-        for name, _, _ in names:
+        for entry in entries:
             with suppress(ftplib.error_perm):  # its owner may have removed or renamed it
-                self.remove(f"{path}/{name}")
+                self.remove(f"{path}/{entry.name}")
         self._connection.rmd(path)
 
     def remove_if_empty(self, path: str) -> None:
@@ -325,9 +388,35 @@ class _Session:
         directory, _, name = path.rpartition("/")
         if not self._is_directory(directory or "/"):
             return False
-        names = self._names()
+        entries = self._entries()
         self._connection.voidcmd("TYPE I")
-        return any(name == one for one, _, _ in names)
+        return any(name == entry.name for entry in entries)
+
+    def _told(self, path: str) -> _Entry:
+        if self._has_mlst:
+            try:
+                answer = self._connection.sendcmd(f"MLST {path}").splitlines()
+                return _Entry.of_facts("".join(answer[1:2]).lstrip())
+            except ftplib.error_perm as error:
+                if not str(error).startswith(_NOT_KNOWN):
+                    raise
+                self._has_mlst = False
+        return _Entry(path)
+
+    def _object(self, path: str, told: _Entry) -> Object:
+        """A file of which the server has told so much."""
+        if told.kind == "file" and told.size is not None:
+            return Object(path, told.size, told.changed or self._changed(path))
+        return Object(path, self._size(path), self._changed(path))
+
+    def _size(self, path: str) -> int:
+        try:
+            size = self._connection.size(path)
+        except ftplib.error_perm as error:
+            if not str(error).startswith(_NOT_KNOWN):
+                raise
+            size = None
+        return _UNKNOWN_SIZE if size is None else size
 
     def _changed(self, path: str) -> str | None:
         try:
@@ -335,29 +424,37 @@ class _Session:
         except ftplib.error_perm:
             return None
 
-    def _names(self) -> list[tuple[str, bool, str]]:
-        """What is in the working directory, whether it is a directory, and its identity."""
+    def _entries(self) -> list[_Entry]:
+        """What is in the working directory."""
         try:
-            listed = list(self._connection.mlsd(facts=["type", "unique"]))
+            self._connection.sendcmd("OPTS MLST type;size;modify;unique;")
+            lines = self._lines("MLSD")
         except ftplib.error_perm as error:
             if not str(error).startswith(_NOT_KNOWN):
                 raise
-            return self._names_of_unix()
+            return self._entries_of_unix()
+        entries = (_Entry.of_facts(line) for line in lines)
         return [
-            (name, facts["type"] == "dir", facts.get("unique", ""))
-            for name, facts in listed
-            if facts["type"] not in {"cdir", "pdir"}
+            entry
+            for entry in entries
+            if entry.kind not in {"cdir", "pdir"} and entry.name not in {".", ".."}
         ]
 
-    def _names_of_unix(self) -> list[tuple[str, bool, str]]:
-        lines: list[str] = []
-        self._connection.retrlines("LIST -a", lines.append)
+    def _entries_of_unix(self) -> list[_Entry]:
+        lines = self._lines("LIST -a")
         rows = [line.split(maxsplit=8) for line in lines if not _NO_ENTRY.fullmatch(line)]
-        # Its files would be missing, and nobody knew.
         if not all(len(row) == 9 and _MODE.match(row[0]) for row in rows):
-            raise Fault("the server lists its files in a way that isn't known here")
-        names = [(row[8].partition(" -> ")[0], row[0][0] == "d", "") for row in rows]
-        return [row for row in names if row[0] not in {".", ".."}]
+            raise _UnknownListing
+        kinds = {"-": "file", "d": "dir"}
+        entries = (
+            _Entry(row[8].partition(" -> ")[0], kinds.get(row[0][0], "other")) for row in rows
+        )
+        return [entry for entry in entries if entry.name not in {".", ".."}]
+
+    def _lines(self, command: str) -> list[str]:
+        lines: list[str] = []
+        self._connection.retrlines(command, lines.append)
+        return lines
 
     def _is_directory(self, path: str) -> bool:
         try:

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import asyncssh
 import pytest
+from pyftpdlib.authorizers import DummyAuthorizer
 
 from raytes.errors import Canceled, ForbiddenURL, InputFailed, OutputFailed
 from raytes.models import TesFileType
@@ -129,6 +130,64 @@ def test_a_listing_that_can_not_be_read_is_not_taken_for_an_empty_directory(
     entry(server.root / "a/one", b"x")
     with pytest.raises(InputFailed, match="in a way that isn't known here"):
         storage.fetch(f"{server.url}/a/", DIRECTORY, tmp_path / "in", never)
+
+
+@pytest.mark.parametrize("module_server", ["ftp"], indirect=True)
+def test_a_listing_need_not_tell_what_is_a_directory(
+    storage: Storage, server: FileServer, tmp_path: Path, never: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def listed(_: object, __: str, names: list[str], *___: object, **____: bool) -> Iterator[bytes]:
+        yield from (f"x.odd=1; {name}\r\n".encode() for name in [".", "..", *names])
+
+    monkeypatch.setattr("pyftpdlib.filesystems.AbstractedFS.format_mlsx", listed)
+    for path in ("a/one", "a/sub/two"):
+        entry(server.root / path, b"x")
+    storage.fetch(f"{server.url}/a/", DIRECTORY, tmp_path / "in", never)
+    assert files_below(tmp_path / "in") == {"one": b"x", "sub/two": b"x"}
+
+
+@pytest.mark.parametrize("module_server", ["ftp"], indirect=True)
+def test_what_a_listing_tells_of_files_is_not_asked_again(
+    storage: Storage, server: FileServer, tmp_path: Path, never: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    asked: list[str] = []
+    send = ftplib.FTP.putline
+
+    def putline(self: ftplib.FTP, line: str) -> None:
+        asked.append(line.partition(" ")[0])
+        send(self, line)
+
+    monkeypatch.setattr(ftplib.FTP, "putline", putline)
+    for path in ("a/one", "a/two"):
+        entry(server.root / path, b"x")
+    storage.fetch(f"{server.url}/a/", DIRECTORY, tmp_path / "in", never)
+    assert {"SIZE", "MDTM"}.isdisjoint(asked)
+    assert asked.count("MLST") == 2  # each when it has been read
+
+
+@pytest.mark.parametrize("module_server", ["ftp", "old-ftp"], indirect=True)
+@pytest.mark.parametrize(
+    ("locked", "wanted", "kind"),
+    [("in", "in", FILE), ("in", "in", None), ("in", "in", DIRECTORY), ("in", "in/one", FILE),
+     ("in/sub", "in", DIRECTORY)],
+)  # fmt: skip
+def test_what_may_not_be_read_is_refused_in_the_server_s_words(
+    storage: Storage, server: FileServer, tmp_path: Path, never: threading.Event,
+    monkeypatch: pytest.MonkeyPatch, locked: str, wanted: str, kind: TesFileType | None,
+) -> None:  # fmt: skip
+    has_perm = DummyAuthorizer.has_perm
+    within = str(server.root / locked)
+
+    def may(self: DummyAuthorizer, user: str, perm: str, path: str | None = None) -> bool:
+        return not str(path).startswith(within) and bool(has_perm(self, user, perm, path))
+
+    monkeypatch.setattr(DummyAuthorizer, "has_perm", may)
+    for path in ("in/one", "in/sub/two"):
+        entry(server.root / path, b"x")
+    with pytest.raises(InputFailed, match="550 Not enough privileges"):
+        storage.fetch(f"{server.url}/{wanted}", kind, tmp_path / "in", never)
 
 
 def test_a_link_that_leads_in_circles_has_an_end(
@@ -333,7 +392,7 @@ def test_an_output_whose_renaming_was_not_answered_stays_where_no_size_is_told(
     lost_answer: list[str],
     lacks: tuple[str, ...],
 ) -> None:
-    with ftp_server(root, *lacks) as server:
+    with ftp_server(root, "MLST", *lacks) as server:
         storage = make_storage(**server.settings)
         expected = (
             pytest.raises(OutputFailed, match="is gone") if "MDTM" in lacks else nullcontext()
