@@ -44,6 +44,10 @@ _SOME = 100_000
 # put together in memory, and a single task may have megabytes. It is never less than one task.
 _PAGE_BYTES = 64 * 2**20
 
+# Shown in place of what is damaged.
+_NO_DOCUMENT = b'{"description":"What was submitted is damaged in the database.","executors":[]}'
+_NO_LOG = b'{"logs":[],"outputs":[],"metadata":{"damaged":"This log is damaged in the database."}}'
+
 Row = Sequence[Any]
 Fetch = Callable[[str], Iterable[Row]]
 """Fetches one of the parts in `_PARTS` for the tasks at hand."""
@@ -245,7 +249,7 @@ def _documents(fetch: Fetch, rows: Iterable[Row], view: View) -> list[bytes]:
         return [_minimal(task_id, state) for task_id, state, _ in rows]
     full = view is View.FULL
     submitted = {
-        task_id: _with_contents(document, contents) if full and contents else document
+        task_id: _intact(_with_contents, document, contents) or _NO_DOCUMENT
         for task_id, document, contents in fetch("documents_full" if full else "documents")
     }
     logs = _logs(fetch, full)
@@ -260,6 +264,20 @@ def _documents(fetch: Fetch, rows: Iterable[Row], view: View) -> list[bytes]:
         )
         for task_id, state, created in rows
     ]
+
+
+def _intact(whole: Callable[[bytes, Any], bytes], part: bytes, rest: Any) -> bytes | None:
+    """What `whole` makes of a stored part and of what only FULL shows of it; None if it is
+    damaged, as a disk that fails leaves it: zeros, or noise.
+
+    To parse what is only passed on would take as long as to read it.
+    """
+    try:
+        made = whole(part, rest) if rest else part
+        made.decode()
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
+    return None if b"\0" in made else made  # which stands in no JSON
 
 
 def _minimal(task_id: str, state: str) -> bytes:
@@ -279,7 +297,7 @@ def _logs(fetch: Fetch, full: bool) -> dict[str, list[bytes]]:
     extras = _full_only(fetch) if full else {}
     for task_id, number, log in fetch("attempts"):
         extra = extras.get((task_id, number))
-        found[task_id].append(_with_extras(log, extra) if extra else log)
+        found[task_id].append(_intact(_with_extras, log, extra) or _NO_LOG)
     return found
 
 

@@ -7,9 +7,9 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
-from raytes.models import TesInput, TesState
+from raytes.models import TesInput, TesState, TesTask
 from raytes.moment import now
 from raytes.store import changes, reader, schema
 from raytes.store.database import DatabaseUnavailable
@@ -226,3 +226,32 @@ def test_logs_are_there_and_empty_before_the_first_attempt(database: Database) -
         assert orjson.loads(database.reader.get(task, view) or b"")["logs"] == []
     minimal = orjson.loads(database.reader.get(task, View.MINIMAL) or b"")
     assert minimal == {"id": task, "state": "QUEUED"}
+
+
+@pytest.mark.parametrize("left", [b'{"name":"\0\0\0\0"}', b'{"name":"\xfe\x8f"}'])
+def test_what_a_disk_has_damaged_spoils_no_answer(database: Database, left: bytes) -> None:
+    of_document, of_log, whole = (database.create() for _ in range(3))
+    spoil_document = update(schema.documents).where(schema.documents.c.task_id == of_document)
+    log = {"task_id": of_log, "number": 1, "seq": 1, "log": left}
+    database.change(lambda c: c.execute(spoil_document.values(document=left)) and None)
+    database.change(lambda c: c.execute(insert(schema.attempts), log) and None)
+    for view in (View.BASIC, View.FULL):
+        shown = orjson.loads(database.reader.page(Filters(), 9, None, view))["tasks"]
+        assert [task["id"] for task in shown] == [whole, of_log, of_document]
+        assert shown == [orjson.loads(database.reader.get(t["id"], view) or b"") for t in shown]
+        assert "damaged" in shown[2]["description"]
+        assert shown[1]["executors"] == shown[0]["executors"]
+        [log_shown] = shown[1]["logs"]
+        assert "damaged" in log_shown["metadata"]
+        for task in shown:
+            TesTask.model_validate(task)
+
+
+@pytest.mark.parametrize("contents", [b'{"7":"in"}', b'{"0":', b"[]"])
+def test_damaged_contents_spoil_no_answer(database: Database, contents: bytes) -> None:
+    task = database.create(minimal_task(inputs=[TesInput(path="/in", content="in")]))
+    spoil = update(schema.documents).where(schema.documents.c.task_id == task)
+    database.change(lambda c: c.execute(spoil.values(contents=contents)) and None)
+    shown = orjson.loads(database.reader.get(task, View.FULL) or b"")
+    assert "damaged" in shown["description"]
+    assert "inputs" in orjson.loads(database.reader.get(task, View.BASIC) or b"")
