@@ -44,7 +44,7 @@ class Fencing:
 
     async def _fence_off(self, task_id: str) -> bool:
         given_up = await self._persist(lambda c: changes.given_up(c, task_id))
-        if given_up is not None and given_up.task.outputs:
+        if given_up is not None and (given_up.task.outputs or given_up.receipts):
             if not await self._remove(given_up):
                 return False
             await self._persist(lambda c: changes.forget_receipts(c, task_id))

@@ -19,9 +19,9 @@ def fence_off_earlier(assignment: Assignment, storage: Storage, stop: threading.
         ForbiddenURL: an output's URL is not one that the service may write any more.
         Canceled: `stop` was set.
     """
-    if assignment.attempt > 1 and (outputs := assignment.task.outputs):
+    if assignment.attempt > 1:
         storage.revoke(
-            [output.url for output in outputs],
+            [output.url for output in assignment.task.outputs or []],
             assignment.task_id,
             range(1, assignment.attempt),
             assignment.receipts,

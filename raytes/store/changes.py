@@ -311,9 +311,17 @@ def lose(connection: Connection, task: Running, loss: Loss, settings: Settings) 
 def given_up(connection: Connection, task_id: str) -> Assignment | None:
     """What there is to know of the attempts at a task that has ended, as if for one more; None
     if none was begun.
+
+    Of a task that can't be read these are its receipts: what lies elsewhere than beside an output
+    can still be removed.
     """
-    attempt = _attempt_of(connection, task_id)
-    return assignment(connection, task_id, attempt + 1) if attempt else None
+    if not (attempt := _attempt_of(connection, task_id)):
+        return None
+    try:
+        return assignment(connection, task_id, attempt + 1)
+    except UnreadableDocument:
+        left = _receipts_of(connection, task_id)
+        return Assignment(task_id, attempt + 1, TesTask(executors=[]), receipts=left)
 
 
 def forget_receipts(connection: Connection, task_id: str) -> None:

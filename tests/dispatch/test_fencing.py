@@ -27,7 +27,7 @@ class Story:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.tried: list[str] = []
+        self.given_up: list[Assignment] = []  # those with which it was tried
         self.outcomes: list[bool] = []  # of the next tries; then all go well
         self.meanwhile: Callable[[], Awaitable[object]] | None = None  # at the next try
         self.fencing = Fencing(self._remove, self._persist)
@@ -42,8 +42,12 @@ class Story:
         self.database.change(lambda c: changes.lose(c, attempt, gone, Settings(max_retries=0)))
         return task
 
+    @property
+    def tried(self) -> list[str]:
+        return [one.task_id for one in self.given_up]
+
     async def _remove(self, given_up: Assignment) -> bool:
-        self.tried.append(given_up.task_id)
+        self.given_up.append(given_up)
         meanwhile, self.meanwhile = self.meanwhile, None
         if meanwhile is not None:
             await meanwhile()
@@ -82,16 +86,46 @@ def test_what_could_not_be_removed_is_tried_again_until_it_is(
     assert story.tried == [task] * 3
 
 
-def test_a_task_that_cannot_be_read_keeps_no_other_from_being_fenced_off(
+def spoil(story: Story, task: str) -> None:
+    """Has its document be damaged."""
+    damaged: Any = update(documents).where(documents.c.task_id == task)
+    story.database.change(lambda c: c.execute(damaged.values(document=b"{")))
+
+
+def test_of_a_task_that_can_not_be_read_what_its_receipts_tell_of_is_removed(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receipt = Receipt("s3://bucket/out", "an upload")
+    task = story.lost(receipt)
+    spoil(story, task)
+    asyncio.run(rounds(story, monkeypatch, 2))
+    assert story.tried == [task]
+    assert story.given_up[0].receipts == (receipt,)
+
+
+def test_of_a_task_that_can_not_be_read_and_left_no_receipts_nothing_is_tried(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = story.lost()
+    spoil(story, task)
+    asyncio.run(story.fencing.fence_off(task))
+    asyncio.run(rounds(story, monkeypatch, 2))
+    assert story.tried == []
+
+
+def test_a_task_that_can_not_be_fenced_off_keeps_no_other_from_it(
     story: Story, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     receipt = Receipt("file:///files/out", "aside")
-    spoiled, other = sorted(story.lost(receipt) for _ in range(2))
-    spoil: Any = update(documents).where(documents.c.task_id == spoiled)
-    story.database.change(lambda c: c.execute(spoil.values(document=b"{")))
+    first, other = sorted(story.lost(receipt) for _ in range(2))
+
+    async def fail() -> None:
+        raise RuntimeError
+
+    story.meanwhile = fail
     asyncio.run(rounds(story, monkeypatch, 1))
-    assert story.tried == [other]
-    assert spoiled in caplog.text
+    assert story.tried == [first, other]
+    assert first in caplog.text
 
 
 @pytest.mark.parametrize("receipts", [[], [Receipt("file:///files/out", "aside")]])

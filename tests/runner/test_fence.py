@@ -4,13 +4,16 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from raytes import ids
-from raytes.attempt import Receipt
-from raytes.models import TesState
+from raytes.attempt import Assignment, Receipt
+from raytes.config import LocalRoot, Settings
+from raytes.models import TesState, TesTask
+from raytes.runner.fence import fence_off_all
 from raytes.storage import s3
 from tests.runner.conftest import Bench
 from tests.storage.object_store import S3Bucket, new_bucket_name
@@ -161,3 +164,13 @@ def test_a_missing_output_does_not_keep_the_others_from_being_stored(bench: Benc
     )
     assert attempt.failure_reason == "missing_output"
     assert files_below(bench.files) == {"log": b"log\n"}
+
+
+def test_what_receipts_tell_of_is_removed_though_nobody_knows_the_outputs(tmp_path: Path) -> None:
+    staged = tmp_path / "tree/.raytes-task-1"
+    staged.mkdir(parents=True)
+    receipt = Receipt(f"{tmp_path}/tree/out", staged.name)
+    unreadable = Assignment("task", 2, TesTask(executors=[]), receipts=(receipt,))
+    settings = Settings(state_dir=tmp_path / "state", local_root=[LocalRoot(path=tmp_path)])
+    fence_off_all(unreadable, settings)
+    assert not staged.exists()
