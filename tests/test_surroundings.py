@@ -65,6 +65,7 @@ def test_an_haproxy_that_reaches_no_replica_answers_that_it_is_to_be_asked_again
     assert lines[backend + 1].endswith("if !{ path_beg / }")
     assert lines[backend + 2] == f"http-request return status 503 errorfile {tmp_path}/503.http"
     assert f"errorfile 503 {tmp_path}/503.http" in lines
+    assert "log global" not in lines
 
 
 def test_what_stands_in_the_place_of_the_runtime_directory_is_named(
@@ -84,6 +85,7 @@ def test_ray_serve_takes_what_it_is_told_of_its_proxy(tmp_path: Path) -> None:
     script = (
         "from ray.serve._private import constants\n"
         "print(constants.PROXY_HEALTH_CHECK_PERIOD_S, constants.PROXY_READY_CHECK_TIMEOUT_S)\n"
+        "print(constants.RAY_SERVE_HAPROXY_METRICS_ENABLED)\n"
     )
     told = subprocess.run(
         [sys.executable, "-c", script],
@@ -92,4 +94,4 @@ def test_ray_serve_takes_what_it_is_told_of_its_proxy(tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    assert told.stdout == "1.0 60.0\n"
+    assert told.stdout == "1.0 60.0\nFalse\n"

@@ -52,7 +52,7 @@ from raytes.store.schema import (
     tails,
     tasks,
 )
-from raytes.store.upsert import InsertNew, Put
+from raytes.store.upsert import InsertNew, Put, insert_new
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +127,9 @@ def create(connection: Connection, new: Sequence[NewTask], room: int | None = No
     new = [task for task in new if task.id not in refused]
     if not new:
         return Created(0, refused)
-    fresh = connection.execute(
-        _NEW_TASK,
+    fresh = insert_new(
+        connection,
+        tasks,
         [
             {
                 "id": task.id,
@@ -142,9 +143,10 @@ def create(connection: Connection, new: Sequence[NewTask], room: int | None = No
             }
             for task in new
         ],
-    ).rowcount
-    connection.execute(
-        _NEW_DOCUMENT,
+    )
+    insert_new(
+        connection,
+        documents,
         [
             {"task_id": task.id, "document": task.document, "contents": task.contents}
             for task in new
@@ -156,7 +158,7 @@ def create(connection: Connection, new: Sequence[NewTask], room: int | None = No
         for key, value in task.tags.items()
     ]
     if tagged:
-        connection.execute(_NEW_TAG, tagged)
+        insert_new(connection, tags, tagged)
     for task in new:
         # An attempt that has begun tells of a create that came twice.
         if task.warnings and _attempt_of(connection, task.id) == 0:
@@ -418,9 +420,6 @@ def with_runner(connection: Connection) -> list[Running]:
 
 # --- the statements -------------------------------------------------------------------
 
-_NEW_TASK = InsertNew(tasks).execution_options(preserve_rowcount=True)
-_NEW_DOCUMENT = InsertNew(documents)
-_NEW_TAG = InsertNew(tags)
 _NEW_ATTEMPT = InsertNew(attempts)
 _TAILS = Put(tails)
 
