@@ -8,6 +8,7 @@ runner's, so conmon is started by way of a script that leaves that command out.
 
 import shlex
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 _SCRIPT = """\
@@ -36,12 +37,14 @@ def write_lean_conmon(script: Path) -> bool:
         script.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         script.write_text(_SCRIPT.format(conmon=shlex.quote(conmon)))
         script.chmod(0o700)
-        asked = subprocess.run(
-            [script, "--version"], stdin=subprocess.DEVNULL, capture_output=True, check=False
+        subprocess.run(
+            [script, "--version"], stdin=subprocess.DEVNULL, capture_output=True, check=True
         )
-    except OSError:  # not writable, or mounted noexec
+    except (OSError, subprocess.CalledProcessError):  # not writable, full, or mounted noexec
+        with suppress(OSError):
+            script.unlink()
         return False
-    return asked.returncode == 0
+    return True
 
 
 def is_lean(conmon: int) -> bool:

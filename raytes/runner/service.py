@@ -149,8 +149,9 @@ class _OwnService:
         self._directory, self._users = _join(instance)
         self._label = f"raytes.instance={instance}"
         self._engine = Engine(self._directory / "podman.sock")
-        # Not beside the socket: /run is often mounted so that nothing there can be executed.
-        self._conmon = scratch / f"{self._directory.name}-conmon"
+        # On many systems nothing in /run can be executed; and a disk may be full where /run is in
+        # memory.
+        self._conmons = scratch / f"{self._directory.name}-conmon", self._directory / "conmon"
 
     def engine(self) -> Engine:
         if not self._engine.ping():
@@ -163,9 +164,10 @@ class _OwnService:
         # Between its socket, made first, and its first answer a service would be started twice.
         self._engine.address.unlink(missing_ok=True)
         log = self._directory / "service.log"
-        options = ["--conmon", self._conmon] if write_lean_conmon(self._conmon) else []
+        conmon = next(filter(write_lean_conmon, self._conmons), None)
+        options = ["--conmon", conmon] if conmon else []
         users = self._directory / "users.lock"
-        arguments = (self._engine.address, users, log, self._label, self._conmon, *options)
+        arguments = (self._engine.address, users, log, self._label, conmon or "", *options)
         # A child of nobody's: Ray ends the children of a worker that ends.
         watcher = subprocess.run(
             ["setsid", "--fork", "sh", "-c", _WATCHER, "raytes-podman", *map(str, arguments)],

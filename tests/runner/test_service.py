@@ -22,6 +22,7 @@ from tests.child_processes import children
 from tests.images import Images
 from tests.podman import podman
 from tests.scripts import write_script
+from tests.small_disk import full, mounted
 
 _USER = """
 import sys
@@ -306,10 +307,33 @@ def test_a_container_that_has_ended_costs_no_process_of_podman(
         service.release()
 
 
-def test_where_scripts_can_not_be_run_podman_has_its_own_conmon(
+def conmon_of(instance: str) -> str | None:
+    """The conmon that the service was told to use."""
+    [service] = services(instance)
+    line = Path(f"/proc/{service}/cmdline").read_text().split("\0")
+    return line[line.index("--conmon") + 1] if "--conmon" in line else None
+
+
+def test_on_a_full_disk_the_lean_conmon_lies_beside_the_socket(
     settings: Settings, instance: str
 ) -> None:
-    settings.state_dir.write_text("not a directory")
+    with mounted(settings.state_dir, "1m") as mountable:
+        if not mountable:
+            pytest.skip("a small disk can't be mounted here")
+        settings.scratch.mkdir()
+        service = PodmanService(settings, instance)
+        with full(settings.state_dir):
+            assert service.engine().ping()
+            assert list(settings.scratch.iterdir()) == []
+        assert conmon_of(instance) == str(runtime_directory(instance) / "conmon")
+        service.release()
+
+
+def test_where_scripts_can_not_be_run_podman_has_its_own_conmon(
+    settings: Settings, instance: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raytes.runner.lean_conmon._SCRIPT", "no script {conmon}")
     service = PodmanService(settings, instance)
     assert service.engine().ping()
+    assert conmon_of(instance) is None
     service.release()
