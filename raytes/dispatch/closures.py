@@ -12,7 +12,11 @@ from dataclasses import dataclass
 from raytes.dispatch.pauses import growing_pause
 
 FAILED = 2
-"""So many attempts running that failed by a node's own fault suspend it."""
+"""So many attempts running that failed by a node's own fault suspend it.
+
+Those that one incident has ended count each: what follows is a look, which takes seconds. If they
+counted once, a node that is ill would be given as many tasks again.
+"""
 
 AGAIN_S = 15.0
 """So often a node that is ill is looked at while tasks wait."""
