@@ -8,7 +8,7 @@ import aiohttp
 
 from raytes.storage.signature import keywords
 
-OF_SESSION = keywords(aiohttp.ClientSession.__init__) | {"auth", "timeout"}
+OF_SESSION = keywords(aiohttp.ClientSession.__init__) | {"auth": None, "timeout": None}
 """The options of a session."""
 
 

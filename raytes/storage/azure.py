@@ -7,7 +7,7 @@ which notices that a blob was replaced between two ranges.
 import asyncio
 import base64
 import mimetypes
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,7 @@ from raytes.storage.faults import Fault, Missing, Replaced
 from raytes.storage.objects import Object, Outgoing, Staged, UnstagedWrites, check_size
 from raytes.storage.progress import Transfer
 from raytes.storage.retry import retrying
-from raytes.storage.signature import OF_FSSPEC, UNCACHED, keywords
+from raytes.storage.signature import OF_FSSPEC, UNCACHED, Kind, keywords
 
 _TIMEOUTS = {"connection_timeout": 20, "read_timeout": 60}  # seconds without a byte
 _RANGES_AT_ONCE = 8
@@ -51,30 +51,27 @@ _FOLDER = {"hdi_isfolder": "true"}
 """The metadata that make an empty blob stand for a directory, by Azure's own convention."""
 
 
-_OF_IDENTITY = frozenset(
-    {
-        "authority",
-        "managed_identity_client_id",
-        "process_timeout",
-        "require_envvar",
-        "shared_cache_tenant_id",
-        "shared_cache_username",
-        "visual_studio_code_tenant_id",
-        "workload_identity_client_id",
-        "workload_identity_tenant_id",
-        *(
-            f"exclude_{credential}_credential"
-            for credential in (
-                "broker", "cli", "developer_cli", "environment", "managed_identity", "powershell",
-                "shared_token_cache", "visual_studio_code", "workload_identity",
-            )
-        ),
-    }
+_CREDENTIALS = (
+    "broker", "cli", "developer_cli", "environment", "managed_identity", "powershell",
+    "shared_token_cache", "visual_studio_code", "workload_identity",
 )  # fmt: skip
+
+_OF_IDENTITY: dict[str, Kind] = {
+    "authority": None,
+    "managed_identity_client_id": None,
+    "process_timeout": float,
+    "require_envvar": bool,
+    "shared_cache_tenant_id": None,
+    "shared_cache_username": None,
+    "visual_studio_code_tenant_id": None,
+    "workload_identity_client_id": None,
+    "workload_identity_tenant_id": None,
+    **{f"exclude_{credential}_credential": bool for credential in _CREDENTIALS},
+}
 """What adlfs hands on to Azure's DefaultAzureCredential, whose signature doesn't tell."""
 
 
-def known_options() -> frozenset[str]:
+def known_options() -> Mapping[str, Kind]:
     """Those of adlfs."""
     return keywords(AzureBlobFileSystem.__init__) | OF_FSSPEC | _OF_IDENTITY
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from raytes.storage.objects import ObjectStore
 from raytes.storage.policy import Policy
+from raytes.storage.signature import Kind
 from raytes.storage.urls import Location
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def connect(
     raise AssertionError(f"no code for {location.scheme}, though the policy let it pass")
 
 
-def known_options(scheme: str) -> frozenset[str]:
+def known_options(scheme: str) -> Mapping[str, Kind]:
     """The options that the stores of an installed scheme take."""
     match scheme:
         case "s3":
@@ -86,7 +87,7 @@ def known_options(scheme: str) -> frozenset[str]:
         case "drs":
             from raytes.storage import web
 
-            return web.KNOWN_OPTIONS | {"endpoint_url"}
+            return {**web.KNOWN_OPTIONS, "endpoint_url": None}
         case "ftp":
             from raytes.storage import ftp
 
@@ -95,24 +96,4 @@ def known_options(scheme: str) -> frozenset[str]:
             from raytes.storage import sftp
 
             return sftp.known_options()
-    return frozenset()
-
-
-def known_in_tables(scheme: str) -> Mapping[str, frozenset[str]]:
-    """What the stores of an installed scheme take in those of their options that are tables,
-    where their libraries tell.
-    """
-    match scheme:
-        case "s3":
-            from raytes.storage import s3
-
-            return s3.known_in_tables()
-        case "gs":
-            from raytes.storage.aiohttp_options import OF_SESSION
-
-            return {"session_kwargs": OF_SESSION}
-        case "http" | "https" | "drs":
-            from raytes.storage.aiohttp_options import OF_SESSION
-
-            return {"client_kwargs": OF_SESSION}
     return {}

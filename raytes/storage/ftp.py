@@ -28,7 +28,7 @@ from raytes.storage.hosts import refusal_of_address
 from raytes.storage.objects import Object, Outgoing, Staged, check_size
 from raytes.storage.progress import Transfer
 from raytes.storage.retry import retrying
-from raytes.storage.signature import OF_FSSPEC
+from raytes.storage.signature import OF_FSSPEC, Kind
 
 _CONNECTIONS = 4
 """To one server at once; many allow each client no more than a handful."""
@@ -42,10 +42,19 @@ _UNKNOWN_SIZE = -1
 _MODE = re.compile(r"[-bcdlpsD][-rwxsStTlL]{9}")
 _NO_ENTRY = re.compile(r"\s*(total\s+\d+)?\s*", re.IGNORECASE)
 
-KNOWN_OPTIONS = OF_FSSPEC | {
-    "username", "password", "acct", "timeout", "encoding", "tls", "block_size", "tempdir", "host",
-    "port",
-}  # fmt: skip
+KNOWN_OPTIONS: Mapping[str, Kind] = {
+    **OF_FSSPEC,
+    "username": None,
+    "password": None,
+    "acct": None,
+    "timeout": float,
+    "encoding": None,
+    "tls": bool,
+    "block_size": None,
+    "tempdir": None,
+    "host": None,
+    "port": None,
+}
 """Those of fsspec's FTPFileSystem; the last four make no difference here: a URL names its host."""
 
 T = TypeVar("T")

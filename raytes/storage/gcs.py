@@ -27,14 +27,14 @@ from google.auth.exceptions import DefaultCredentialsError, RefreshError, Transp
 from requests.exceptions import ProxyError, RequestException
 
 from raytes.storage import checksums, faults, ranges
-from raytes.storage.aiohttp_options import as_objects
+from raytes.storage.aiohttp_options import OF_SESSION, as_objects
 from raytes.storage.below import opened
 from raytes.storage.conditional import write_over_seen
 from raytes.storage.faults import Changed, Fault, Missing, Replaced
 from raytes.storage.objects import Object, Outgoing, UnstagedWrites
 from raytes.storage.progress import Transfer
 from raytes.storage.retry import retrying
-from raytes.storage.signature import OF_FSSPEC, UNCACHED, keywords
+from raytes.storage.signature import OF_FSSPEC, UNCACHED, Kind, keywords
 
 _PART = 16 * 2**20
 """Bytes of one part of a large object that is stored."""
@@ -54,9 +54,9 @@ class GcsObject(Object):
     crc32c: str | None = None  # in base64
 
 
-def known_options() -> frozenset[str]:
-    """Those of gcsfs."""
-    return keywords(GCSFileSystem.__init__) | OF_FSSPEC
+def known_options() -> Mapping[str, Kind]:
+    """Those of gcsfs, and of aiohttp's session."""
+    return keywords(GCSFileSystem.__init__) | OF_FSSPEC | {"session_kwargs": OF_SESSION}
 
 
 class _FileSystem(GCSFileSystem):  # type: ignore[misc]

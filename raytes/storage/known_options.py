@@ -8,12 +8,13 @@ from difflib import get_close_matches
 from typing import Any
 
 from raytes.storage import urls
-from raytes.storage.connect import known_in_tables, known_options
+from raytes.storage.connect import known_options
 from raytes.storage.schemes import SCHEMES, is_installed
+from raytes.storage.signature import Kind
 
 
 def mistakes(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A sentence for each section or option that no store would take; without any values.
+    """A sentence for each section, option or value that no store would take; without the values.
 
     Of a scheme whose package isn't installed nothing is known.
     """
@@ -29,24 +30,43 @@ def _of_section(name: str, options: Mapping[str, Any]) -> Iterator[str]:
     elif is_installed(scheme):
         try:
             known_here = known_options(scheme)
-            tables = known_in_tables(scheme)
         except ImportError as error:
             package = SCHEMES[scheme].package
             yield f"{shown} needs the package {package}, which can't be imported ({error})"
             return
-        for option in sorted(options.keys() - known_here):
-            yield f"{shown} has an option {option!r} {_instead(option, known_here)}"
-        for table in sorted(options.keys() & tables):
-            inner = options[table]
-            if not isinstance(inner, Mapping):
-                yield f"{shown} has an option {table!r} that isn't a table"
-                continue
-            for option in sorted(inner.keys() - tables[table]):
-                instead = _instead(option, tables[table])
-                yield f"{shown} has in its {table} an option {option!r} {instead}"
+        for wrong in _wrong(options, known_here):
+            yield f"{shown} has {wrong}"
 
 
-def _instead(option: str, known: frozenset[str]) -> str:
+def _wrong(
+    options: Mapping[str, Any], known_here: Mapping[str, Kind], place: str = ""
+) -> Iterator[str]:
+    for option, value in sorted(options.items()):
+        named = f"{place}an option {option!r}"
+        match known_here.get(option):
+            case _ if option not in known_here:
+                yield f"{named} {_instead(option, known_here)}"
+            case Mapping() as inner:
+                if isinstance(value, Mapping):
+                    yield from _wrong(value, inner, f"in its {option} ")
+                else:
+                    yield f"{named} that isn't a table"
+            case _ if _is_from_elsewhere(value):
+                pass
+            case kind if kind is bool and not isinstance(value, bool):
+                yield f"{named} that is neither true nor false, which it has to be without quotes"
+            case kind if kind is float and (
+                isinstance(value, bool) or not isinstance(value, int | float)
+            ):
+                yield f"{named} that isn't a number"
+
+
+def _is_from_elsewhere(value: Any) -> bool:
+    """Whether only the node that moves the data knows a value."""
+    return isinstance(value, Mapping) and value.keys() in ({"env"}, {"file"})
+
+
+def _instead(option: str, known: Mapping[str, Kind]) -> str:
     if not known:
         return "and takes none: the setting `local_root` says what files tasks may use"
     near = get_close_matches(option, known, n=1)

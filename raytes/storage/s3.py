@@ -39,7 +39,7 @@ from raytes.storage.objects import Object, Outgoing, Staged, Unsent
 from raytes.storage.parallel import in_parallel
 from raytes.storage.progress import Transfer
 from raytes.storage.retry import retrying
-from raytes.storage.signature import OF_FSSPEC, UNCACHED, keywords
+from raytes.storage.signature import OF_FSSPEC, UNCACHED, Kind, keywords, kind_of
 from raytes.storage.urls import shown
 
 _PART = 8 * 2**20
@@ -58,18 +58,17 @@ _READ_TIMEOUT = 60
 """Seconds without a byte after which a connection is given up."""
 
 
-def known_options() -> frozenset[str]:
-    """s3fs' own, and `profile`, which it gives to its session."""
-    return keywords(S3FileSystem.__init__) | OF_FSSPEC | {"profile"}
-
-
-def known_in_tables() -> dict[str, frozenset[str]]:
-    """Those of botocore's configuration and of its client, and aiobotocore's own."""
-    return {
-        "config_kwargs": keywords(AioConfig.__init__) | frozenset(AioConfig.OPTION_DEFAULTS),
-        # s3fs gives the rest itself.
-        "client_kwargs": keywords(Session.create_client) - {"service_name", "config"},
-    }
+def known_options() -> Mapping[str, Kind]:
+    """s3fs' own, `profile`, which it gives to its session, and in tables those of botocore's
+    configuration and of its client, and aiobotocore's own."""
+    of_client = keywords(Session.create_client)
+    for given_by_s3fs in ("service_name", "config"):
+        del of_client[given_by_s3fs]
+    timeouts = {"connect_timeout": float, "read_timeout": float, "max_pool_connections": float}
+    defaults = {name: kind_of(each) for name, each in AioConfig.OPTION_DEFAULTS.items()}
+    of_config = keywords(AioConfig.__init__) | defaults | timeouts
+    tables = {"config_kwargs": of_config, "client_kwargs": of_client}
+    return keywords(S3FileSystem.__init__) | OF_FSSPEC | {"profile": None} | tables
 
 
 class S3Store:

@@ -26,7 +26,7 @@ from raytes.storage.objects import Object, Outgoing, Staged, check_size
 from raytes.storage.parallel import in_parallel
 from raytes.storage.progress import Transfer
 from raytes.storage.retry import retrying
-from raytes.storage.signature import keywords
+from raytes.storage.signature import Kind, keywords
 from raytes.storage.stall import StallWatch
 
 _SSH_PORT = 22
@@ -55,7 +55,7 @@ class _Session:
     watch: StallWatch
 
 
-def known_options() -> frozenset[str]:
+def known_options() -> Mapping[str, Kind]:
     """Those of `asyncssh.connect`, which takes each option of a connection by its name."""
     return keywords(asyncssh.connect, asyncssh.SSHClientConnectionOptions.prepare)
 

@@ -19,7 +19,7 @@ from yarl import URL
 
 from raytes.errors import ForbiddenURL
 from raytes.storage import ranges, urls
-from raytes.storage.aiohttp_options import as_objects
+from raytes.storage.aiohttp_options import OF_SESSION, as_objects
 from raytes.storage.below import opened
 from raytes.storage.faults import Fault, Forbidden, Missing, fault_of, of_status
 from raytes.storage.hosts import refusal_of_address
@@ -27,7 +27,7 @@ from raytes.storage.objects import Object, Outgoing, UnstagedWrites, check_size
 from raytes.storage.policy import Policy
 from raytes.storage.progress import Transfer
 from raytes.storage.retry import retrying
-from raytes.storage.signature import OF_FSSPEC
+from raytes.storage.signature import OF_FSSPEC, Kind
 
 _UNKNOWN = -1
 """The size of an object whose server doesn't tell it."""
@@ -48,13 +48,19 @@ _OF_A_REQUEST = frozenset(
 )  # fmt: skip
 """What aiohttp takes with a request, of what doesn't change how its answer has to be read."""
 
-_OF_NO_USE = OF_FSSPEC | {
+_OF_NO_USE = (
     "block_size", "cache_options", "cache_type", "encoded", "same_scheme", "simple_links",
     "size_policy",
-}  # fmt: skip
+)  # fmt: skip
 """What fsspec's HTTPFileSystem takes, and makes no difference to transfers of our own."""
 
-KNOWN_OPTIONS = _OF_A_REQUEST | _OF_NO_USE | {"client_kwargs"}
+KNOWN_OPTIONS: Mapping[str, Kind] = {
+    **dict.fromkeys((*_OF_A_REQUEST, *_OF_NO_USE)),
+    **OF_FSSPEC,
+    "expect100": bool,
+    "verify_ssl": bool,
+    "client_kwargs": OF_SESSION,
+}
 
 
 @dataclass(frozen=True, slots=True)
