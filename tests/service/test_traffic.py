@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -40,6 +41,25 @@ def test_what_is_said_while_the_store_is_frozen_arrives_when_it_goes_on(service:
     time.sleep(EXECUTORS * 0.7)
     os.kill(store, signal.SIGCONT)
     check_nothing_is_missing_or_doubled(service.finish(task_id))
+
+
+def test_a_create_waits_for_a_store_that_is_frozen_and_tasks_are_shown(service: Service) -> None:
+    earlier = service.submit("true")
+    service.finish(earlier)
+    document = {"executors": [service.executor("true")], "name": "waits for a frozen store"}
+    store = service.store()
+    assert store is not None
+    with ThreadPoolExecutor() as clients:
+        os.kill(store, signal.SIGSTOP)
+        try:
+            created = clients.submit(service.client.create, document)
+            assert service.client.state(earlier) is TesState.COMPLETE
+            assert not created.done()
+        finally:
+            os.kill(store, signal.SIGCONT)
+        task_id = created.result()
+    found = service.client.list(name_prefix=document["name"])
+    assert [task.id for task in found] == [task_id]
 
 
 def test_what_is_said_while_the_store_dies_again_and_again_is_kept_once(service: Service) -> None:
