@@ -405,7 +405,8 @@ class _Session:
         if self._has_mlst:
             try:
                 answer = self._connection.sendcmd(f"MLST {path}").splitlines()
-                return _Entry.of_facts("".join(answer[1:2]).lstrip())
+                with suppress(_UnknownListing):
+                    return _Entry.of_facts("".join(answer[1:2]).lstrip())
             except ftplib.error_perm as error:
                 if not str(error).startswith(_NOT_KNOWN):
                     raise
@@ -442,7 +443,7 @@ class _Session:
             if not str(error).startswith(_NOT_KNOWN):
                 raise
             return self._entries_of_unix()
-        entries = (_Entry.of_facts(line) for line in lines)
+        entries = (_Entry.of_facts(line) for line in lines if line)
         return [
             entry
             for entry in entries

@@ -18,6 +18,7 @@ from urllib.parse import quote
 import asyncssh
 import pytest
 from pyftpdlib.authorizers import DummyAuthorizer
+from pyftpdlib.handlers import FTPHandler
 
 from raytes.errors import Canceled, ForbiddenURL, InputFailed, OutputFailed
 from raytes.models import TesFileType
@@ -165,6 +166,19 @@ def test_what_a_listing_tells_of_files_is_not_asked_again(
     storage.fetch(f"{server.url}/a/", DIRECTORY, tmp_path / "in", never)
     assert {"SIZE", "MDTM"}.isdisjoint(asked)
     assert asked.count("MLST") == 2  # each when it has been read
+
+
+@pytest.mark.parametrize("module_server", ["ftp"], indirect=True)
+@pytest.mark.parametrize("answer", ["250 Yes.", "250-Listing\r\nfile\r\n250 End."])
+def test_a_server_that_tells_nothing_of_a_file_at_once_is_asked(
+    storage: Storage, server: FileServer, tmp_path: Path, never: threading.Event,
+    monkeypatch: pytest.MonkeyPatch, answer: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(FTPHandler, "ftp_MLST", lambda self, _: self.respond(answer))
+    entry(server.root / "in", b"data")
+    assert storage.fetch(f"{server.url}/in", None, tmp_path / "in", never) is FILE
+    (server.root / "out").mkdir()
+    assert storage.fetch(f"{server.url}/out", None, tmp_path / "out", never) is DIRECTORY
 
 
 @pytest.mark.parametrize("module_server", ["ftp", "old-ftp"], indirect=True)
