@@ -107,6 +107,7 @@ def ftp_server(root: Path, *commands_it_lacks: str) -> Iterator[FileServer]:
     class Handler(FTPHandler):
         abstracted_fs = Files
         use_sendfile = False  # it reads its files itself
+        auth_failed_timeout = 0  # seconds that who has a wrong password waits for the answer
 
         def on_connect(self) -> None:
             connections.append(self.socket)

@@ -243,13 +243,18 @@ def test_a_file_output_whose_url_names_a_directory_is_refused(
     assert bucket.keys() == []
 
 
-def test_thousands_of_small_files_come_whole(
-    make_storage: Callable[..., Storage], s3: S3Bucket, tmp_path: Path, never: threading.Event
+def test_a_listing_of_several_pages_is_read_to_its_end(
+    make_storage: Callable[..., Storage],
+    s3: S3Bucket,
+    tmp_path: Path,
+    never: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "100")  # on a page
     storage = make_storage(**s3.settings)
     entries = [
         entry(tmp_path / f"out/{number}", str(number).encode(), f"{number % 7}/{number}")
-        for number in range(1100)  # more than one page of a listing
+        for number in range(250)
     ]
     stored = publish(storage, entries, f"{s3.url}/many", never)
     storage.fetch(f"{s3.url}/many", DIRECTORY, tmp_path / "in", never)
