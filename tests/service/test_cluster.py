@@ -26,9 +26,19 @@ def cluster(podman_images: Images) -> Iterator[dict[str, str]]:
     cluster.stop()
 
 
+@pytest.fixture(scope="module")
+def shared(
+    cluster: dict[str, str], podman_images: Images, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    service = Service(tmp_path_factory.mktemp("joined") / "state", podman_images.busybox, **cluster)
+    yield service
+    assert service.stop() == 0
+
+
 @pytest.fixture
-def joined(cluster: dict[str, str], new_service: NewService) -> Service:
-    return new_service(**cluster).start()
+def joined(shared: Service) -> Service:
+    """A service that has joined the cluster, started again where a test has stopped it."""
+    return shared if shared.process else shared.start()
 
 
 def test_a_task_goes_on_while_the_serving_process_is_killed_and_replaced(joined: Service) -> None:

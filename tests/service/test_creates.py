@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from raytes.client import Client
@@ -13,15 +12,14 @@ KILLS = 4
 
 
 def test_each_create_is_answered_once_and_stored_once_however_often_the_store_dies(
-    new_service: Callable[..., Service],
+    service: Service,
 ) -> None:
-    service = new_service(RAYTES_NETWORK="none").start()
     over = threading.Event()
 
     def send(sender: int) -> dict[str, str]:
         """Create tasks, each under a name of its own, until it is over; their ids by name."""
         answered: dict[str, str] = {}
-        # No node has so many: the tasks only wait.
+        # No node has so many: the tasks only wait, and are cancelled for who shares the service.
         resources = {"cpu_cores": 1000}
         with Client(service.url) as client:
             while not over.is_set():
@@ -29,6 +27,7 @@ def test_each_create_is_answered_once_and_stored_once_however_often_the_store_di
                 executors = [service.executor("true")]
                 document = {"name": name, "executors": executors, "resources": resources}
                 answered[name] = client.create(document)
+                client.cancel(answered[name])
         return answered
 
     with ThreadPoolExecutor(SENDERS) as pool:
@@ -40,6 +39,6 @@ def test_each_create_is_answered_once_and_stored_once_however_often_the_store_di
         finally:
             over.set()
         answered = {name: id for one in sent for name, id in one.result().items()}
-    stored = {task.id: task for task in service.client.list(page_size=2000)}
+    stored = {task.id: task for task in service.client.list(name_prefix="task-", page_size=2000)}
     assert set(stored) == set(answered.values())
     assert len(stored) == len(answered) > SENDERS * KILLS

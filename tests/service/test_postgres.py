@@ -12,9 +12,7 @@ import orjson
 import pytest
 
 from raytes.models import TesState
-from tests.images import Images
 from tests.postgres import Server
-from tests.service.ray_cluster import RayCluster
 from tests.service.running import Service
 
 
@@ -26,16 +24,8 @@ def mortal() -> Iterator[Server]:
     server.close()
 
 
-@pytest.fixture
-def cluster(podman_images: Images) -> Iterator[RayCluster]:
-    """Where the fresh head node is."""
-    started = RayCluster(cpus=len(os.sched_getaffinity(0)))
-    yield started
-    started.stop()
-
-
 def test_postgresql_may_die_and_come_back_and_then_the_head_node_may(
-    mortal: Server, cluster: RayCluster, new_service: Callable[..., Service], tmp_path: Path
+    mortal: Server, new_service: Callable[..., Service], tmp_path: Path
 ) -> None:
     shared = {
         "RAYTES_DATABASE": mortal.fresh(),
@@ -65,7 +55,7 @@ def test_postgresql_may_die_and_come_back_and_then_the_head_node_may(
     assert not (old.state_dir / "raytes.db").exists()
 
     (tmp_path / "go").touch()
-    fresh = new_service("fresh", **shared, **cluster.environment).start()
+    fresh = new_service("fresh", **shared).start()
     assert fresh.client.get(done.id or "").state is TesState.COMPLETE
     assert [fresh.finish(task).state for task in (running, waiting)] == [TesState.COMPLETE] * 2
     assert [len(fresh.client.get(task).logs or []) for task in (running, waiting)] == [2, 1]

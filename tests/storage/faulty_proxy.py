@@ -45,7 +45,7 @@ class FaultyProxy(ThreadingHTTPServer):
         self.meets = "GET"
         self.before_get: Callable[[str], None] = lambda path: None
         self.before_post: Callable[[str], None] = lambda path: None
-        self.before_put: Callable[[str], int | None] = lambda path: None  # the status it gets
+        self.before_put: Callable[[str], int | str | None] = lambda path: None  # how it fares
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Broken connections are the point."""
