@@ -3,16 +3,17 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from raytes.client import RequestRefused
 from raytes.models import TesState
-from tests.service.running import Service
-
-NewService = Callable[..., Service]
+from raytes.surroundings import runtime_path
+from tests.images import Images
+from tests.service.running import Service, processes
 
 
 @pytest.fixture
@@ -24,12 +25,25 @@ def node(service: Service) -> Iterator[dict[str, Any]]:
     service.hold()
 
 
-def start(new_service: NewService, **environment: str) -> Service:
-    # No retries: what is given back must not need one.
-    one_cpu = {"RAYTES_DEFAULT_CPU_CORES": "2", "RAYTES_MAX_RETRIES": "0"}
-    return new_service(RAYTES_NETWORK="none", **one_cpu, **environment).start(
-        stderr=subprocess.PIPE
+@pytest.fixture(scope="module")
+def shared(podman_images: Images, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    service = Service(
+        tmp_path_factory.mktemp("patient") / "state",
+        podman_images.busybox,
+        RAYTES_NETWORK="none",
+        RAYTES_DEFAULT_CPU_CORES="2",
+        RAYTES_MAX_RETRIES="0",  # what is given back must not need one
+        RAYTES_DRAIN_TIMEOUT="1000",
     )
+    yield service
+    assert service.stop() == 0
+
+
+@pytest.fixture
+def patient(shared: Service) -> Iterator[Service]:
+    """A service that runs one task at a time, and gives it time when it is to stop."""
+    yield shared if shared.process else shared.start(stderr=subprocess.PIPE)
+    shared.hold()
 
 
 def begin_to_stop(service: Service) -> None:
@@ -40,37 +54,63 @@ def begin_to_stop(service: Service) -> None:
     next(line for line in service.process.stderr if line.startswith("stopping"))
 
 
-def test_running_tasks_are_given_time_to_end_and_no_task_is_begun(new_service: NewService) -> None:
-    service = start(new_service, RAYTES_DRAIN_TIMEOUT="100")
-    running = service.submit_waiting()
-    queued = service.submit("true")
-    begin_to_stop(service)
-    late = service.submit("true")
-    service.let_go()
-    assert service.process is not None
-    assert service.process.wait(timeout=60) == 0
-    assert service.containers() == []
-    service.start()
-    task = service.finish(running)
-    assert (task.state, len(task.logs or [])) == (TesState.COMPLETE, 1)
-    for task_id in (queued, late):
-        task = service.finish(task_id)
+def test_running_tasks_are_given_time_to_end_and_no_task_is_begun(patient: Service) -> None:
+    running = patient.submit_waiting()
+    queued = patient.submit("true")
+    begin_to_stop(patient)
+    late = patient.submit("true")
+    patient.let_go()
+    assert patient.process is not None
+    assert patient.process.wait(timeout=60) == 0
+    assert patient.containers() == []
+    patient.start(stderr=subprocess.PIPE)
+    for task_id in (running, queued, late):
+        task = patient.finish(task_id)
         assert (task.state, len(task.logs or [])) == (TesState.COMPLETE, 1)
 
 
 @pytest.mark.slow
-def test_a_second_signal_ends_the_patience_and_the_task_is_run_again(
-    new_service: NewService,
-) -> None:
-    service = start(new_service, RAYTES_DRAIN_TIMEOUT="1000")
-    running = service.submit_waiting()
-    begin_to_stop(service)
-    assert service.stop(signal.SIGINT) == 0
-    assert service.containers() == []
-    service.let_go()
-    service.start()
-    task = service.finish(running)
+def test_a_second_signal_ends_the_patience_and_the_task_is_run_again(patient: Service) -> None:
+    running = patient.submit_waiting()
+    begin_to_stop(patient)
+    assert patient.stop(signal.SIGINT) == 0
+    assert patient.containers() == []
+    patient.let_go()
+    patient.start(stderr=subprocess.PIPE)
+    task = patient.finish(running)
     assert (task.state, len(task.logs or [])) == (TesState.COMPLETE, 2)
+
+
+def ray_of(service: Service) -> list[str]:
+    """The processes of the service's own Ray."""
+    return processes(str(runtime_path(service.state_dir)))
+
+
+def test_two_services_stand_side_by_side_and_nothing_is_left_of_one_that_is_told_often_to_stop(
+    service: Service, patient: Service
+) -> None:
+    ids = [one.run("true").id for one in (service, patient)]
+    for one, its, other in ((service, *ids), (patient, *ids[::-1])):
+        assert its in (listed := {task.id for task in one.client.list()})
+        assert other not in listed
+    patient.await_stdout(patient.submit("sh", "-c", "echo up; sleep 600"), "up")
+    begin_to_stop(patient)
+    assert patient.process is not None
+    for _ in range(5):
+        patient.process.send_signal(signal.SIGINT)
+    assert patient.stop(signal.SIGTERM) == 0
+    assert patient.containers() == []
+    assert ray_of(patient) == []
+    mounts = Path("/proc/mounts").read_text()
+    assert str(patient.state_dir) not in mounts
+    assert str(runtime_path(patient.state_dir)) not in mounts
+    kept = {"files", "lock", "ray-token", "raytes.db", "scratch"}
+    # Its log: who opens the database next takes it in.
+    kept |= {"raytes.db-shm", "raytes.db-wal"}
+    assert {path.name for path in patient.state_dir.iterdir()} <= kept
+    left = [path for path in (patient.state_dir / "scratch").rglob("*") if path.is_file()]
+    assert {path.suffix for path in left} <= {".lock"}
+    assert service.run("true").state is TesState.COMPLETE
 
 
 def drain(service: Service, *arguments: str) -> str:

@@ -15,16 +15,10 @@ from raytes.state import filesystem_of
 from raytes.store import changes
 from raytes.store.database import prepare
 from raytes.store.sqlite import SQLite
-from raytes.surroundings import runtime_path
 from tests.scripts import write_script
-from tests.service.running import Service, processes
+from tests.service.running import Service
 
 NewService = Callable[..., Service]
-
-
-def ray_of(service: Service) -> list[str]:
-    """The processes of the service's own Ray."""
-    return processes(str(runtime_path(service.state_dir)))
 
 
 def serve_again(service: Service, port: str = "0") -> subprocess.CompletedProcess[str]:
@@ -37,9 +31,8 @@ def serve_again(service: Service, port: str = "0") -> subprocess.CompletedProces
     )
 
 
-@pytest.mark.parametrize(
-    "number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL]
-)
+@pytest.mark.slow  # quickly, test_postgres.py and the chaos test kill one
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_task_cut_off_by_the_end_of_the_service_is_run_again(
     new_service: NewService, number: signal.Signals
 ) -> None:
@@ -110,24 +103,6 @@ def test_a_service_whose_haproxy_is_killed_while_it_starts_waits_for_the_next(
     assert service.run("true").state is TesState.COMPLETE
 
 
-def test_nothing_is_left_of_a_service_that_was_stopped(new_service: NewService) -> None:
-    service = new_service().start()
-    service.await_stdout(service.submit("sh", "-c", "echo up; sleep 600"), "up")
-    assert service.stop(signal.SIGTERM) == 0
-    assert service.containers() == []
-    assert ray_of(service) == []
-    assert not [line for line in Path("/proc/mounts").read_text().splitlines() if "raytes" in line]
-    assert sorted(path.name for path in service.state_dir.iterdir()) == [
-        "files",
-        "lock",
-        "ray-token",
-        "raytes.db",
-        "scratch",
-    ]
-    left = [path for path in (service.state_dir / "scratch").rglob("*") if path.is_file()]
-    assert {path.suffix for path in left} <= {".lock"}
-
-
 def test_a_second_service_on_a_state_directory_is_refused_with_a_sentence(
     service: Service,
 ) -> None:
@@ -143,21 +118,6 @@ def test_a_port_in_use_is_refused_with_a_sentence(
     second = serve_again(new_service(), port)
     assert second.returncode == 1
     assert f"can't listen on 127.0.0.1:{port}" in second.stderr
-
-
-def test_a_signal_that_comes_twice_stops_the_service_once(new_service: NewService) -> None:
-    service = new_service().start()
-    assert service.process is not None
-    for _ in range(5):
-        service.process.send_signal(signal.SIGINT)
-    assert service.stop(signal.SIGTERM) == 0
-
-
-def test_two_services_stand_side_by_side(service: Service, new_service: NewService) -> None:
-    other = new_service().start()
-    assert other.run("true").state is TesState.COMPLETE
-    assert service.run("true").state is TesState.COMPLETE
-    assert len(list(other.client.list())) == 1
 
 
 def test_the_token_of_its_ray_is_for_its_user_alone(service: Service) -> None:
