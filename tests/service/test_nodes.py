@@ -27,7 +27,7 @@ def cluster(podman_images: Images) -> Iterator[RayCluster]:
 
 
 @pytest.fixture(scope="module")
-def shared_service(
+def shared(
     cluster: RayCluster, podman_images: Images, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
     service = cluster.service(tmp_path_factory.mktemp("nodes"), podman_images.busybox)
@@ -37,12 +37,12 @@ def shared_service(
 
 
 @pytest.fixture
-def service(cluster: RayCluster, shared_service: Service) -> Iterator[Service]:
-    """The service, on a cluster that has its head alone before and after each test."""
-    yield shared_service
+def joined(cluster: RayCluster, shared: Service) -> Service:
+    """A service on a cluster that has its head alone."""
     cluster.stop_others()
-    await_node(shared_service, 1)
-    shared_service.hold()
+    await_node(shared, 1)
+    shared.hold()
+    return shared
 
 
 def programs_without_podman(directory: Path) -> Path:
@@ -72,23 +72,23 @@ def reasons(task: TesTask) -> list[str | None]:
 
 @pytest.mark.slow
 def test_an_ill_node_gets_no_task_and_those_for_it_wait_until_it_is_well(
-    cluster: RayCluster, service: Service, tmp_path: Path
+    cluster: RayCluster, joined: Service, tmp_path: Path
 ) -> None:
     programs = programs_without_podman(tmp_path / "programs")
     cluster.add_node(cpus=4, PATH=str(programs))
     # While nothing is known of the node: it has the more room.
-    tasks = [service.submit("true", resources=SMALL) for _ in range(6)]
-    large = service.submit("true", resources=LARGE)
+    tasks = [joined.submit("true", resources=SMALL) for _ in range(6)]
+    large = joined.submit("true", resources=LARGE)
     for task_id in tasks:
-        task = service.finish(task_id)
+        task = joined.finish(task_id)
         assert task.state is TesState.COMPLETE
         assert len(task.logs or []) == 1
-    told = service.await_system_log(large, "this node has no Podman")
+    told = joined.await_system_log(large, "this node has no Podman")
     assert told.state is TesState.QUEUED
     podman = shutil.which("podman")
     assert podman is not None
     (programs / "podman").symlink_to(podman)
-    task = service.finish(large)
+    task = joined.finish(large)
     assert task.state is TesState.COMPLETE
     assert reasons(task) == [None]
 
@@ -107,16 +107,16 @@ sys.meta_path.insert(0, Hidden())
 
 @pytest.mark.slow
 def test_a_node_without_raytes_gets_no_task(
-    cluster: RayCluster, service: Service, tmp_path: Path
+    cluster: RayCluster, joined: Service, tmp_path: Path
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(HIDE_RAYTES)
     cluster.add_node(cpus=4, PYTHONPATH=str(tmp_path))
-    tasks = [service.submit("true", resources=SMALL) for _ in range(4)]
+    tasks = [joined.submit("true", resources=SMALL) for _ in range(4)]
     for task_id in tasks:
-        task = service.finish(task_id)
+        task = joined.finish(task_id)
         assert task.state is TesState.COMPLETE
         assert len(task.logs or []) == 1
-    await_node(service, 2, "raytes can't be run on this node")
+    await_node(joined, 2, "raytes can't be run on this node")
 
 
 def node_of(task: TesTask) -> str:
@@ -127,22 +127,22 @@ def node_of(task: TesTask) -> str:
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a node a name of its own")
 def test_what_uses_a_root_that_is_not_shared_is_run_on_the_node_that_serves(
-    cluster: RayCluster, service: Service
+    cluster: RayCluster, joined: Service
 ) -> None:
     name_it = ("unshare", "--uts", "sh", "-c", 'hostname another-node && exec "$@"', "sh")
     cluster.add_node(cpus=4, within=name_it)
-    await_node(service, 2)
-    own = service.files.parent / "own"
+    await_node(joined, 2)
+    own = joined.files.parent / "own"
     (own / "in").write_text("in")
     read = {"inputs": [{"url": f"file://{own}/in", "path": "/in"}]}
     write = {"outputs": [{"url": str(own / "out"), "path": "/o/out"}]}
-    ids = [service.submit("cp", "/in", "/etc/in", resources=SMALL, **read) for _ in range(2)]
-    ids += [service.submit("cp", "/etc/passwd", "/o/out", resources=SMALL, **write)]
-    tasks = [service.finish(task_id) for task_id in ids]
+    ids = [joined.submit("cp", "/in", "/etc/in", resources=SMALL, **read) for _ in range(2)]
+    ids += [joined.submit("cp", "/etc/passwd", "/o/out", resources=SMALL, **write)]
+    tasks = [joined.finish(task_id) for task_id in ids]
     assert {task.state for task in tasks} == {TesState.COMPLETE}
     assert {node_of(task) for task in tasks} == {socket.gethostname()}
     assert (own / "out").exists()
-    assert node_of(service.run("true", resources=LARGE)) == "another-node"
+    assert node_of(joined.run("true", resources=LARGE)) == "another-node"
 
 
 @pytest.mark.parametrize(
@@ -153,39 +153,40 @@ def test_what_uses_a_root_that_is_not_shared_is_run_on_the_node_that_serves(
     ],
 )
 def test_the_tasks_of_a_killed_node_are_tried_again_elsewhere(
-    cluster: RayCluster, service: Service, labels: str, reason: str
+    cluster: RayCluster, joined: Service, labels: str, reason: str
 ) -> None:
     node = cluster.add_node(cpus=3, labels=labels)
-    task_id = service.submit_waiting(resources=LARGE)
+    task_id = joined.submit_waiting(resources=LARGE)
     node.signal(signal.SIGKILL)
     cluster.add_node(cpus=3)
-    service.let_go()
-    task = service.finish(task_id)
+    joined.let_go()
+    task = joined.finish(task_id)
     assert task.state is TesState.COMPLETE
     assert reasons(task) == [reason, None]
     assert "missing too many heartbeats" in (task.logs or [])[0].system_logs[-1]
 
 
+@pytest.mark.slow
 def test_a_frozen_node_that_comes_back_after_it_was_given_up_says_and_stores_nothing_more(
-    cluster: RayCluster, service: Service
+    cluster: RayCluster, joined: Service
 ) -> None:
-    node, result = cluster.add_node(cpus=3), service.files / "result"
-    task_id = service.submit_waiting(
+    node, result = cluster.add_node(cpus=3), joined.files / "result"
+    task_id = joined.submit_waiting(
         then="tee /out/it < /proc/sys/kernel/random/uuid",
         outputs=[{"path": "/out/it", "url": f"file://{result}"}],
         resources=LARGE,
     )
     frozen = node.signal(signal.SIGSTOP)
     cluster.add_node(cpus=3)
-    service.await_system_log(task_id, "was lost")
-    service.let_go()
-    task = service.finish(task_id)
+    joined.await_system_log(task_id, "was lost")
+    joined.let_go()
+    task = joined.finish(task_id)
     assert task.state is TesState.COMPLETE
     assert reasons(task) == ["node_lost", None]
     for pid in frozen:
         with suppress(ProcessLookupError):  # its parent was quicker to end it
             os.kill(pid, signal.SIGCONT)
     node.process.wait(timeout=60)
-    assert service.finish(task_id) == task
+    assert joined.finish(task_id) == task
     assert (task.logs or [])[-1].logs[0].stdout == f"up\n{result.read_text()}"
-    assert sorted(path.name for path in service.files.iterdir()) == ["go", "result"]
+    assert sorted(path.name for path in joined.files.iterdir()) == ["go", "result"]
