@@ -1,8 +1,11 @@
+import functools
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+from httpx._transports import default as _transports
 from hypothesis import settings
 
 from tests import images
@@ -13,6 +16,9 @@ from tests.storage.seaweedfs import seaweedfs
 # A busy machine is no failure: hypothesis must not judge how long an example takes.
 settings.register_profile("raytes", deadline=None)
 settings.load_profile("raytes")
+
+# Each client would read all certificates that there are, for a twentieth of a second.
+_transports.create_ssl_context = functools.cache(httpx.create_ssl_context)
 
 
 @pytest.fixture(scope="session")
