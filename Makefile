@@ -1,4 +1,6 @@
 PYTHON := .venv/bin/python
+# Two at once, the files in the order that tests/conftest.py gives them.
+PYTEST := $(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all test-servers lint bench clean
@@ -21,10 +23,10 @@ test-servers:
 	@scripts/install-test-servers
 
 test: lint test-servers
-	$(PYTHON) -m pytest -m "not slow" -n 2 --dist loadfile
+	$(PYTEST) -m "not slow"
 
 test-all: lint test-servers
-	$(PYTHON) -m pytest -n 2 --dist loadfile
+	$(PYTEST)
 
 lint: setup
 	$(PYTHON) -m ruff check .

@@ -21,6 +21,12 @@ settings.load_profile("raytes")
 _transports.create_ssl_context = functools.cache(httpx.create_ssl_context)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files whose tests share a service come last: it needn't run beside all others."""
+    sharing = {item.path for item in items if "service" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: item.path in sharing)
+
+
 @pytest.fixture(scope="session")
 def podman_images() -> images.Images:
     """The test images, on a Podman that works; building them tells."""
