@@ -1,8 +1,11 @@
 import json
+import ssl
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
 import pytest
+from httpx._transports import default as _transports
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,6 +39,18 @@ def task(state: str, *attempts: list[dict[str, Any]]) -> dict[str, Any]:
         "executors": [{"image": "alpine", "command": ["true"]}],
         "logs": [{"logs": logs, "outputs": []} for logs in attempts],
     }
+
+
+def test_certificates_are_read_for_https_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("certificates were read")
+
+    # As it is outside of these tests, which read them once.
+    monkeypatch.setattr(_transports, "create_ssl_context", httpx.create_ssl_context)
+    monkeypatch.setattr(ssl, "create_default_context", refuse)
+    Client("http://tes.example").close()
+    with pytest.raises(AssertionError, match="certificates were read"):
+        Client("https://tes.example")
 
 
 def test_create_sends_what_was_set_and_returns_the_id(client: Client, script: Script) -> None:
