@@ -61,14 +61,12 @@ def main(settings: Settings) -> int:
         _on_signals(_interrupt)
         # Where Ray would say which of its workers have died.
         with contextlib.redirect_stdout(sys.stderr), _running(settings) as (url, store):
-            # A pipe, because a handler may interrupt anything, itself and any lock included.
-            told, tell = os.pipe()
-            # Only now: Ray puts handlers of its own in place of what was there before.
-            _on_signals(lambda *_: os.write(tell, b"!"))
+            told = _signals_told()
             print(f"raytes {raytes.__version__} is serving at {url}", file=stdout, flush=True)
             for line in _shortcomings(store):
                 print(f"WARNING: {line}", file=sys.stderr, flush=True)
-            os.read(told, 1)
+            while os.read(told, 1)[0] not in _SIGNALS:
+                pass
             _drain(store, settings.drain_timeout, told)
     except RaytesError as error:
         print(f"raytes serve: {error}", file=sys.stderr)
@@ -87,8 +85,7 @@ def _drain(store: Any, timeout: float, told: int) -> None:
     drained = store.drain.remote()
     deadline = time.monotonic() + timeout + _STOP_WITHIN_S
     while time.monotonic() < deadline and not ray.wait([drained], timeout=_DRAINED_EVERY_S)[0]:
-        if select.select([told], [], [], 0)[0]:
-            os.read(told, 1)
+        if select.select([told], [], [], 0)[0] and os.read(told, 1)[0] in _SIGNALS:
             store.hurry.remote()
             deadline = min(deadline, time.monotonic() + _STOP_WITHIN_S)
 
@@ -102,6 +99,20 @@ def _shortcomings(store: Any) -> Iterator[str]:
         for each in health.nodes:
             for sentence in each.condition.shortcomings if each.condition else ():
                 yield f"node {each.node.name}: {sentence}"
+
+
+def _signals_told() -> int:
+    """A pipe from which the numbers of all signals can be read, from now on.
+
+    Not written by handlers: these wait for the main thread, and of several signals that come at
+    once one of Ray's threads may take all, which wakes nobody.
+    """
+    told, tell = os.pipe()
+    os.set_blocking(tell, False)
+    # Only now: Ray puts handlers of its own in place of what was there before.
+    _on_signals(lambda *_: None)
+    signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    return told
 
 
 def _on_signals(handler: Callable[[int, FrameType | None], object]) -> None:
