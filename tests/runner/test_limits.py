@@ -7,7 +7,7 @@ import pytest
 from raytes.models import TesState
 from raytes.runner import allowance
 from raytes.runner.control import Control
-from raytes.runner.podman import Engine
+from raytes.runner.image_files import InImageOutputs
 from raytes.runner.task import ExecutorFailed
 from tests.runner.conftest import Bench
 
@@ -38,13 +38,13 @@ def test_a_command_that_runs_too_long_is_an_executor_error_and_not_retried(bench
 def test_a_limit_that_is_reached_between_two_executors_loses_no_output(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    control, remove = Control(), Engine.remove
+    control, take = Control(), InImageOutputs.take
 
-    def remove_and_fail(self: Engine, container: str) -> None:
-        remove(self, container)
+    def take_and_fail(self: InImageOutputs, container: str, **how: bool) -> None:
+        take(self, container, **how)
         control.fail(ExecutorFailed("enough", "timeout"))
 
-    monkeypatch.setattr(Engine, "remove", remove_and_fail)
+    monkeypatch.setattr(InImageOutputs, "take", take_and_fail)
     attempt = bench.run(
         {
             "executors": [bench.executor("echo x | tee /o/f"), bench.executor("echo never")],

@@ -288,6 +288,30 @@ def test_tails_can_be_seen_while_the_command_runs(bench: Bench) -> None:
     assert attempt.stdout() == "first\nlast\n"
 
 
+def test_the_next_container_is_created_while_the_last_one_is_removed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create, remove, created = Engine.create, Engine.remove, list[str]()
+    both = threading.Event()
+
+    def create_and_tell(self: Engine, specification: Any) -> tuple[str, list[str]]:
+        container, warnings = create(self, specification)
+        created.append(container)
+        if len(created) == 2:
+            both.set()
+        return container, warnings
+
+    def await_and_remove(self: Engine, container: str) -> None:
+        assert both.wait(30)
+        remove(self, container)
+
+    monkeypatch.setattr(Engine, "create", create_and_tell)
+    monkeypatch.setattr(Engine, "remove", await_and_remove)
+    attempt = bench.run({"executors": [bench.executor("true"), bench.executor("true")]})
+    assert attempt.state is TesState.COMPLETE, attempt.system_logs
+    assert bench.containers() == []
+
+
 def test_executors_run_one_after_the_other_over_a_shared_volume(bench: Bench) -> None:
     attempt = bench.run(
         {
