@@ -71,7 +71,8 @@ def create_app(settings: Settings) -> FastAPI:
 async def _store_failed(request: Request, error: Exception) -> Response:
     """What the store raised (Ray wraps it), or that it can't be reached."""
     if not isinstance(error, RayTaskError):
-        return _try_again("the task store is restarting")
+        # It was asked, and may have died only when it had done it.
+        return _try_again("the task store is restarting", "what was asked for may have been done")
     if isinstance(error.cause, DatabaseUnavailable):
         return await _unavailable(request, error.cause)
     raise error
@@ -83,17 +84,18 @@ async def _unavailable(_: Request, error: Exception) -> Response:
 
 async def _queue_full(_: Request, error: Exception) -> Response:
     status = HTTPStatus.TOO_MANY_REQUESTS
-    return _try_again(str(error), status, after_s=_RETRY_AFTER_QUEUE_FULL_S)
+    return _try_again(str(error), status=status, after_s=_RETRY_AFTER_QUEUE_FULL_S)
 
 
 def _try_again(
     cause: str,
-    status: HTTPStatus = HTTPStatus.SERVICE_UNAVAILABLE,
+    outcome: str = "nothing was changed",
     *,
+    status: HTTPStatus = HTTPStatus.SERVICE_UNAVAILABLE,
     after_s: int = _RETRY_AFTER_S,
 ) -> Response:
     return problems.problem(
         status,
-        f"{cause}: nothing was changed; try again in {after_s} seconds",
+        f"{cause}: {outcome}; try again in {after_s} seconds",
         headers={"Retry-After": str(after_s)},
     )

@@ -50,7 +50,9 @@ def test_a_database_that_cant_be_used_is_503_with_its_cause(error: Exception) ->
 
 
 def test_a_store_that_is_gone_is_503() -> None:
-    assert failing_with(RayActorError()).status_code == 503
+    answer = failing_with(RayActorError())
+    assert answer.status_code == 503
+    assert "may have been done" in answer.json()["detail"]
 
 
 def test_a_fault_of_the_store_is_500_without_its_words() -> None:
