@@ -81,9 +81,10 @@ class _Entry:
     def of_facts(cls, line: str) -> "_Entry":
         """What a line of MLST or MLSD says."""
         told, _, name = line.partition(" ")
-        facts = {key.lower(): fact for key, _, fact in (f.partition("=") for f in told.split(";"))}
-        if not name or facts.keys() == {""}:
+        parts = [part for part in told.split(";") if part]
+        if not name or not parts or not all("=" in part for part in parts):
             raise _UnknownListing
+        facts = {key.lower(): fact for key, _, fact in (part.partition("=") for part in parts)}
         size = facts.get("size", "")
         return cls(
             name,
@@ -301,7 +302,9 @@ class _Session:
                 yield from self._walk(path, (*above, entry.identity) if entry.identity else above)
         elif entry.kind == "file":
             yield self._object(path, entry)
-        elif found := self.find(path):
+        elif not entry.kind:
+            yield self._object(path, self._told(path))
+        elif found := self.find(path):  # else it is a link that leads nowhere
             yield found
 
     def get(self, found: Object, destination: Path, transfer: Transfer) -> None:

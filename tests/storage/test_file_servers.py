@@ -133,15 +133,33 @@ def test_a_listing_that_can_not_be_read_is_not_taken_for_an_empty_directory(
         storage.fetch(f"{server.url}/a/", DIRECTORY, tmp_path / "in", never)
 
 
+def list_each_as(shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has an FTP server say so little before the name of whatever it lists."""
+
+    def listed(_: object, __: str, names: list[str], *___: object, **____: bool) -> Iterator[bytes]:
+        yield from (f"{shown} {name}\r\n".encode() for name in [".", "..", *names])
+
+    monkeypatch.setattr("pyftpdlib.filesystems.AbstractedFS.format_mlsx", listed)
+
+
+@pytest.mark.parametrize("module_server", ["ftp"], indirect=True)
+@pytest.mark.parametrize("shown", ["drwxr-xr-x 2 u g 4096 Jan 1 10:00", "type=file;size", ";"])
+def test_a_listing_of_something_else_than_facts_is_not_taken_for_names(
+    storage: Storage, server: FileServer, tmp_path: Path, never: threading.Event,
+    monkeypatch: pytest.MonkeyPatch, shown: str,
+) -> None:  # fmt: skip
+    list_each_as(shown, monkeypatch)
+    entry(server.root / "a/one", b"x")
+    with pytest.raises(InputFailed, match="in a way that isn't known here"):
+        storage.fetch(f"{server.url}/a/", DIRECTORY, tmp_path / "in", never)
+
+
 @pytest.mark.parametrize("module_server", ["ftp"], indirect=True)
 def test_a_listing_need_not_tell_what_is_a_directory(
     storage: Storage, server: FileServer, tmp_path: Path, never: threading.Event,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    def listed(_: object, __: str, names: list[str], *___: object, **____: bool) -> Iterator[bytes]:
-        yield from (f"x.odd=1; {name}\r\n".encode() for name in [".", "..", *names])
-
-    monkeypatch.setattr("pyftpdlib.filesystems.AbstractedFS.format_mlsx", listed)
+    list_each_as("x.odd=1;", monkeypatch)
     for path in ("a/one", "a/sub/two"):
         entry(server.root / path, b"x")
     storage.fetch(f"{server.url}/a/", DIRECTORY, tmp_path / "in", never)
@@ -181,6 +199,16 @@ def test_a_server_that_tells_nothing_of_a_file_at_once_is_asked(
     assert storage.fetch(f"{server.url}/out", None, tmp_path / "out", never) is DIRECTORY
 
 
+def lock(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has an FTP server let nobody at what is there and below."""
+    has_perm = DummyAuthorizer.has_perm
+
+    def may(self: DummyAuthorizer, user: str, perm: str, path: str | None = None) -> bool:
+        return not str(path).startswith(str(place)) and bool(has_perm(self, user, perm, path))
+
+    monkeypatch.setattr(DummyAuthorizer, "has_perm", may)
+
+
 @pytest.mark.parametrize("module_server", ["ftp", "old-ftp"], indirect=True)
 @pytest.mark.parametrize(
     ("locked", "wanted", "kind"),
@@ -191,17 +219,25 @@ def test_what_may_not_be_read_is_refused_in_the_server_s_words(
     storage: Storage, server: FileServer, tmp_path: Path, never: threading.Event,
     monkeypatch: pytest.MonkeyPatch, locked: str, wanted: str, kind: TesFileType | None,
 ) -> None:  # fmt: skip
-    has_perm = DummyAuthorizer.has_perm
-    within = str(server.root / locked)
-
-    def may(self: DummyAuthorizer, user: str, perm: str, path: str | None = None) -> bool:
-        return not str(path).startswith(within) and bool(has_perm(self, user, perm, path))
-
-    monkeypatch.setattr(DummyAuthorizer, "has_perm", may)
+    lock(server.root / locked, monkeypatch)
     for path in ("in/one", "in/sub/two"):
         entry(server.root / path, b"x")
     with pytest.raises(InputFailed, match="550 Not enough privileges"):
         storage.fetch(f"{server.url}/{wanted}", kind, tmp_path / "in", never)
+
+
+@pytest.mark.parametrize("module_server", ["ftp"], indirect=True)
+@pytest.mark.parametrize("locked", ["in/one", "in/sub", "in/sub/two"])
+def test_what_may_not_be_read_is_not_left_out_where_a_listing_does_not_tell_what_it_is(
+    storage: Storage, server: FileServer, tmp_path: Path, never: threading.Event,
+    monkeypatch: pytest.MonkeyPatch, locked: str,
+) -> None:  # fmt: skip
+    list_each_as("x.odd=1;", monkeypatch)
+    lock(server.root / locked, monkeypatch)
+    for path in ("in/one", "in/sub/two", "in/three"):
+        entry(server.root / path, b"x")
+    with pytest.raises(InputFailed, match=f"{locked} in it can't be read .*550 Not enough"):
+        storage.fetch(f"{server.url}/in", DIRECTORY, tmp_path / "in", never)
 
 
 def test_a_link_that_leads_in_circles_has_an_end(
