@@ -73,7 +73,9 @@ _OF_IDENTITY: dict[str, Kind] = {
 
 def known_options() -> Mapping[str, Kind]:
     """Those of adlfs."""
-    return keywords(AzureBlobFileSystem.__init__) | OF_FSSPEC | _OF_IDENTITY
+    own = keywords(AzureBlobFileSystem.__init__) | OF_FSSPEC
+    # Its default, None, doesn't tell.
+    return own | {"anon": bool} | _OF_IDENTITY
 
 
 class AzureStore(UnstagedWrites):

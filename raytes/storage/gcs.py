@@ -56,7 +56,9 @@ class GcsObject(Object):
 
 def known_options() -> Mapping[str, Kind]:
     """Those of gcsfs, and of aiohttp's session."""
-    return keywords(GCSFileSystem.__init__) | OF_FSSPEC | {"session_kwargs": OF_SESSION}
+    own = keywords(GCSFileSystem.__init__) | OF_FSSPEC
+    # True, or the project that pays.
+    return own | {"requester_pays": None, "session_kwargs": OF_SESSION}
 
 
 class _FileSystem(GCSFileSystem):  # type: ignore[misc]

@@ -103,6 +103,7 @@ def test_what_a_library_takes_beside_its_signature_is_no_mistake(section: str, o
     [
         ("s3://bucket", "anon", True),
         ("s3://bucket", "skip_instance_cache", True),
+        ("az://data", "anon", True),
         ("abfs://data", "exclude_broker_credential", True),
         ("abfs://data", "require_envvar", False),
         ("https://host", "verify_ssl", False),
@@ -137,6 +138,8 @@ def test_what_is_a_number_is_no_word(section: str, options: dict[str, Any]) -> N
     [
         ("s3://bucket", {"config_kwargs": {"read_timeout": 0.5, "parameter_validation": True}}),
         ("ftp://host", {"timeout": {"env": "NAME"}}),
+        ("gs://bucket", {"requester_pays": "my-project"}),
+        ("gs://bucket", {"requester_pays": True}),
         ("sftp://host", {"login_timeout": "2m", "port": 22}),
     ],
 )
