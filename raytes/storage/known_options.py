@@ -51,19 +51,17 @@ def _wrong(
                     yield from _wrong(value, inner, f"in its {option} ")
                 else:
                     yield f"{named} that isn't a table"
-            case _ if _is_from_elsewhere(value):
-                pass
+            case type() if isinstance(value, Mapping) and value.keys() in ({"env"}, {"file"}):
+                yield (
+                    f"{named} from the environment or a file, which hold only words; "
+                    "true, false and numbers have to stand in the settings"
+                )
             case kind if kind is bool and not isinstance(value, bool):
                 yield f"{named} that is neither true nor false, which it has to be without quotes"
             case kind if kind is float and (
                 isinstance(value, bool) or not isinstance(value, int | float)
             ):
                 yield f"{named} that isn't a number"
-
-
-def _is_from_elsewhere(value: Any) -> bool:
-    """Whether only the node that moves the data knows a value."""
-    return isinstance(value, Mapping) and value.keys() in ({"env"}, {"file"})
 
 
 def _instead(option: str, known: Mapping[str, Kind]) -> str:
