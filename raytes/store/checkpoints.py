@@ -29,20 +29,26 @@ class Checkpoints:
         self._thread.start()
 
     def stop(self) -> None:
-        """Carry over no more; what is left is in the log, and no less durable."""
+        """Carry over what is left, and no more after that; it could be left in the log, and be no
+        less durable, but who copies the database's file may not know of the other."""
         self._stopping.set()
         self._thread.join()
+        self._carry_over(emptying=True)
 
     def _run(self) -> None:
         while not self._stopping.wait(_EVERY_S):
-            try:
-                carry_over(self._path)
-            except sqlite3.Error as error:  # a full disk, as a rule: the log keeps it all
-                logger.warning("the log of %s was not carried over: %s", self._path, error)
+            self._carry_over()
+
+    def _carry_over(self, *, emptying: bool = False) -> None:
+        try:
+            carry_over(self._path, emptying=emptying)
+        except sqlite3.Error as error:  # a full disk, as a rule: the log keeps it all
+            logger.warning("the log of %s was not carried over: %s", self._path, error)
 
 
-def carry_over(path: Path) -> None:
-    """Carry over what is in the log of the database at `path`.
+def carry_over(path: Path, *, emptying: bool = False) -> None:
+    """Carry over what is in the log of the database at `path`; with `emptying` leave nothing
+    there, unless somebody reads all the while.
 
     Raises:
         sqlite3.Error: it can't be read or written now.
@@ -50,5 +56,7 @@ def carry_over(path: Path) -> None:
     connection = sqlite3.connect(f"{path.as_uri()}?mode=rw", timeout=_BUSY_TIMEOUT_S, uri=True)
     with contextlib.closing(connection):
         _, length, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        if length >= _LONG:
+        if emptying:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        elif length >= _LONG:
             connection.execute("PRAGMA wal_checkpoint(RESTART)")

@@ -49,3 +49,13 @@ def test_what_was_written_is_carried_over_beside_the_writer(path: Path, writer: 
 def test_a_database_that_is_gone_is_no_end_of_it(path: Path) -> None:
     with pytest.raises(sqlite3.Error):
         carry_over(path)
+
+
+def test_after_a_stop_the_file_alone_has_everything(path: Path, writer: Writer) -> None:
+    reader = sqlite3.connect(path)  # as a replica that is ended later
+    before = reader.execute("SELECT count(*) FROM service").fetchone()[0]
+    write(writer, pages=1)
+    writer.close()
+    assert rows_without_the_log(path) == before + 1
+    assert path.with_name(f"{path.name}-wal").stat().st_size == 0
+    reader.close()
