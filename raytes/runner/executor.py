@@ -78,7 +78,10 @@ class Result:
 
 
 class Execution:
-    """An executor in the middle of being run."""
+    """An executor in the middle of being run.
+
+    Its program isn't begun before `await_turn` returns.
+    """
 
     def __init__(
         self,
@@ -90,6 +93,7 @@ class Execution:
         streams: Streams,
         report: Report,
         control: Control,
+        await_turn: Callable[[], None],
     ) -> None:
         self._engine = engine
         self._executor = executor
@@ -97,6 +101,7 @@ class Execution:
         self._streams = streams
         self._report = report
         self._control = control
+        self._await_turn = await_turn
         self._stdout = Output(Tail(sandbox.log_tail_bytes), streams.stdout)
         self._stderr = Output(Tail(sandbox.log_tail_bytes), streams.stderr)
         mounts = [*binds, *_submounts(binds)]
@@ -144,6 +149,7 @@ class Execution:
                 self._fed() as feed,
                 _watched(initialized.conmon_pid) as conmon,
             ):
+                self._await_turn()
                 self._engine.start(self.container)
                 feed()
                 index, began = self._began(), time.monotonic()

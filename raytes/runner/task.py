@@ -149,16 +149,12 @@ class _Attempt:
         self._enforcement: Enforcement = node.podman.enforcement()
         self._execution: Execution | None = None  # the one that runs
         self._remover: ThreadPoolExecutor
-        self._removals: list[Future[None]] = []
+        self._removal: Future[None] | None = None  # of the container before
 
     def run(self) -> None:
-        """The steps of a task. It ends when its containers are gone, which takes as long as a
-        fifth of a short one's life: meanwhile the next one is created, and outputs are staged.
-        """
+        """The steps of a task."""
         with ThreadPoolExecutor(1, "remove") as self._remover:
             self._run()
-        for removal in self._removals:
-            removal.result()
 
     def _run(self) -> None:
         self._look_at_node()
@@ -274,7 +270,7 @@ class _Attempt:
                 execution = Execution(
                     self._engine, executor, in_image.volumes(images[executor.image]),
                     self._sandbox(number), [*plan.binds, *others], files,
-                    self._report, self._control,
+                    self._report, self._control, self._await_removal,
                 )  # fmt: skip
                 failure = self._run_container(number, execution, in_image)
             streams = [*others, *written]
@@ -282,6 +278,7 @@ class _Attempt:
                 break
         else:
             failure = None
+        self._await_removal()
         return [*plan.binds, *streams, *in_image.binds], failure
 
     def _run_container(
@@ -306,18 +303,33 @@ class _Attempt:
             ) from refusal
         finally:
             self._execution = None
-            self._removals.append(self._remover.submit(self._remove, execution.container))
+            self._begin_to_remove(execution.container)
         return failure
+
+    def _begin_to_remove(self, container: str) -> None:
+        """Remove a container while the next one is created, which together takes most of a short
+        one's life. What it has taken of the disk is free again before the next program begins.
+        """
+        self._await_removal()
+        try:
+            self._removal = self._remover.submit(self._remove, container)
+        except RuntimeError:  # no more threads can be started
+            self._remove(container)
+
+    def _await_removal(self) -> None:
+        if self._removal is not None:
+            self._removal.result()
 
     def _remove(self, container: str) -> None:
         """Remove a container; what can't be removed changes nothing about what it has done."""
         try:
             # By a service that has been started again, if it was this that failed.
             remove_container(self._node.podman.engine(), container)
-        except SystemFault as fault:
+        except Exception as error:
+            why = error if isinstance(error, SystemFault) else repr(error)
             self._report.line(
                 f"the container {container[:12]} on node {self._node.name} can't be removed now "
-                f"({fault}); that is tried again"
+                f"({why}); that is tried again"
             )
 
     def _outcome(self, number: int, execution: Execution) -> RaytesError | None:

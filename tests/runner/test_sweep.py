@@ -108,12 +108,17 @@ def test_what_can_not_be_removed_does_not_undo_what_was_stored_and_goes_later(
     assert sweep_node() == ["a scratch directory"]
 
 
+@pytest.mark.parametrize("fault", [ContainerRefused("a device is busy"), OSError("no memory")])
 def test_a_container_that_can_not_be_removed_costs_nothing_and_goes_later(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
     """Nor does it, or one that Podman can't look at, keep a sweep from all else."""
+
+    def fail(self: Engine, container: str) -> None:
+        raise fault
+
     with monkeypatch.context() as patch:
-        patch.setattr(Engine, "remove", refuse)
+        patch.setattr(Engine, "remove", fail)
         patch.setattr(executor, "_REMOVAL_ATTEMPTS", 1)
         attempt = bench.sh(
             "echo x > /out/f", outputs=[{"path": "/out/f", "url": str(bench.files / "f")}]
@@ -128,6 +133,7 @@ def test_a_container_that_can_not_be_removed_costs_nothing_and_goes_later(
             pass
         patch.setattr(conmon, "_conmons", lambda: [(0, left["Id"], "raytes-x", Path("/"))])
         patch.setattr(Engine, "inspect", refuse)
+        patch.setattr(Engine, "remove", refuse)
         assert sweep(bench.node.settings, bench.node.instance) == ["a scratch directory"]
         assert not dead.exists()
     sweep(bench.node.settings, bench.node.instance)
