@@ -4,6 +4,7 @@ Readers never change anything and never wait for the writer. Every answer is mad
 snapshot, so that a task's state and its logs agree.
 """
 
+import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,13 +20,17 @@ from sqlalchemy import (
     CompoundSelect,
     Connection,
     Dialect,
+    Integer,
+    LargeBinary,
     Select,
     bindparam,
+    cast,
     func,
     null,
     select,
     union_all,
 )
+from sqlalchemy.exc import OperationalError
 
 from raytes.store.changes import recall
 from raytes.store.database import Database, DatabaseUnavailable
@@ -259,7 +264,7 @@ def _documents(fetch: Fetch, rows: Iterable[Row], view: View) -> list[bytes]:
             task_id.encode(),
             state.encode(),
             created.encode(),
-            submitted[task_id][1:-1],
+            submitted.get(task_id, _NO_DOCUMENT)[1:-1],
             b",".join(logs[task_id]),
         )
         for task_id, state, created in rows
@@ -311,11 +316,26 @@ class _Extras:
 
 def _full_only(fetch: Fetch) -> dict[tuple[str, int], _Extras]:
     extras: defaultdict[tuple[str, int], _Extras] = defaultdict(_Extras)
-    for task_id, attempt, executor, stdout, stderr in fetch("tails"):
+    for task_id, attempt, executor, stdout, stderr in _written(fetch, "tails"):
         extras[task_id, attempt].tails[executor] = (stdout, stderr)
-    for task_id, attempt, line in fetch("lines"):
+    for task_id, attempt, line in _written(fetch, "lines"):
         extras[task_id, attempt].lines.append(line)
     return extras
+
+
+def _written(fetch: Fetch, part: str) -> list[Row]:
+    """Rows with what programs have written, and where a disk has left noise of it, what can be
+    read of that."""
+    try:
+        return list(fetch(part))
+    except (sqlite3.OperationalError, OperationalError) as error:
+        if "Could not decode to UTF-8" not in str(error):
+            raise
+        # Only now, since to decode each text here takes longer than the driver does.
+        return [
+            [value.decode(errors="replace") if isinstance(value, bytes) else value for value in row]
+            for row in fetch(f"{part}_noisy")
+        ]
 
 
 def _with_extras(log: bytes, extra: _Extras) -> bytes:
@@ -349,6 +369,26 @@ def _in(ids: BindParameter[Any], dialect: Dialect) -> Of:
     return lambda column: column.in_(select(elements.c.value))
 
 
+def _tails(of: Of) -> Select[Any]:
+    return select(tails).where(of(tails.c.task_id))
+
+
+def _lines(of: Of) -> Select[Any]:
+    return (
+        select(system_logs.c.task_id, system_logs.c.attempt, system_logs.c.line)
+        .where(of(system_logs.c.task_id))
+        .order_by(system_logs.c.task_id, system_logs.c.attempt, system_logs.c.n)
+    )
+
+
+def _as_bytes(statement: Select[Any]) -> Select[Any]:
+    """The same with bytes in place of text."""
+    columns = statement.selected_columns
+    return statement.with_only_columns(
+        *(c if isinstance(c.type, Integer) else cast(c, LargeBinary) for c in columns)
+    )
+
+
 def _sizes(of: Of, *columns: ColumnElement[Any]) -> Select[Any]:
     """Bytes, or characters, of each of several columns of one table together."""
     task_id = columns[0].table.c.task_id
@@ -369,12 +409,10 @@ _PARTS: dict[str, Callable[[Of], Select[Any] | CompoundSelect[Any]]] = {
         .where(of(attempts.c.task_id))
         .order_by(attempts.c.task_id, attempts.c.number)
     ),
-    "tails": lambda of: select(tails).where(of(tails.c.task_id)),
-    "lines": lambda of: (
-        select(system_logs.c.task_id, system_logs.c.attempt, system_logs.c.line)
-        .where(of(system_logs.c.task_id))
-        .order_by(system_logs.c.task_id, system_logs.c.attempt, system_logs.c.n)
-    ),
+    "tails": _tails,
+    "tails_noisy": lambda of: _as_bytes(_tails(of)),
+    "lines": _lines,
+    "lines_noisy": lambda of: _as_bytes(_lines(of)),
     # Of what is large only: the other columns come to a hundred bytes.
     "sizes": lambda of: union_all(_sizes(of, documents.c.document), _sizes(of, attempts.c.log)),
     "sizes_full": lambda of: union_all(

@@ -1,13 +1,14 @@
 """Lists, held against a naive model of the specification's words."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import insert, update
+from sqlalchemy import delete, insert, text, update
 
 from raytes.models import TesInput, TesState, TesTask
 from raytes.moment import now
@@ -230,21 +231,45 @@ def test_logs_are_there_and_empty_before_the_first_attempt(database: Database) -
 
 @pytest.mark.parametrize("left", [b'{"name":"\0\0\0\0"}', b'{"name":"\xfe\x8f"}'])
 def test_what_a_disk_has_damaged_spoils_no_answer(database: Database, left: bytes) -> None:
-    of_document, of_log, whole = (database.create() for _ in range(3))
+    missing, of_document, of_log, whole = (database.create() for _ in range(4))
+    remove_document = delete(schema.documents).where(schema.documents.c.task_id == missing)
     spoil_document = update(schema.documents).where(schema.documents.c.task_id == of_document)
     log = {"task_id": of_log, "number": 1, "seq": 1, "log": left}
+    database.change(lambda c: c.execute(remove_document) and None)
     database.change(lambda c: c.execute(spoil_document.values(document=left)) and None)
     database.change(lambda c: c.execute(insert(schema.attempts), log) and None)
     for view in (View.BASIC, View.FULL):
         shown = orjson.loads(database.reader.page(Filters(), 9, None, view))["tasks"]
-        assert [task["id"] for task in shown] == [whole, of_log, of_document]
+        assert [task["id"] for task in shown] == [whole, of_log, of_document, missing]
         assert shown == [orjson.loads(database.reader.get(t["id"], view) or b"") for t in shown]
-        assert "damaged" in shown[2]["description"]
+        assert all("damaged" in task["description"] for task in shown[2:])
         assert shown[1]["executors"] == shown[0]["executors"]
         [log_shown] = shown[1]["logs"]
         assert "damaged" in log_shown["metadata"]
         for task in shown:
             TesTask.model_validate(task)
+
+
+def test_noise_in_what_a_program_has_written_spoils_no_answer(tmp_path: Path) -> None:
+    database = Database(tmp_path / "raytes.db")  # PostgreSQL takes no noise in text
+    of_text, whole = database.create(), database.create()
+    attempt = {"task_id": of_text, "attempt": 1}
+    log = {"task_id": of_text, "number": 1, "seq": 1, "log": b'{"logs":[{"exit_code":0}]}'}
+    tail = {**attempt, "executor": 0, "stdout": "", "stderr": "whole"}
+    database.change(lambda c: c.execute(insert(schema.attempts), log) and None)
+    database.change(lambda c: c.execute(insert(schema.tails), tail) and None)
+    line = {**attempt, "n": 1, "line": ""}
+    database.change(lambda c: c.execute(insert(schema.system_logs), line) and None)
+    for column in ("tails SET stdout", "system_logs SET line"):
+        spoil = text(f"UPDATE {column} = CAST(x'61ff00' AS TEXT)")
+        database.change(lambda c, spoil=spoil: c.execute(spoil) and None)
+    shown = orjson.loads(database.reader.page(Filters(), 9, None, View.FULL))["tasks"]
+    assert [task["id"] for task in shown] == [whole, of_text]
+    assert shown[1] == orjson.loads(database.reader.get(of_text, View.FULL) or b"")
+    [log_shown] = shown[1]["logs"]
+    assert log_shown["system_logs"] == ["a\ufffd\0"]
+    assert log_shown["logs"] == [{"exit_code": 0, "stdout": "a\ufffd\0", "stderr": "whole"}]
+    database.close()
 
 
 @pytest.mark.parametrize("contents", [b'{"7":"in"}', b'{"0":', b"[]"])
