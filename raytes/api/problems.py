@@ -53,7 +53,8 @@ _MEANINGS = {
     HTTPStatus.NOT_FOUND: "There is no task of that id.",
     HTTPStatus.MISDIRECTED_REQUEST: "The `Host` isn't this service's; `detail` says which are.",
     HTTPStatus.TOO_MANY_REQUESTS: "Too many tasks wait; try again after `Retry-After` seconds.",
-    HTTPStatus.SERVICE_UNAVAILABLE: "Nothing was changed; try again after `Retry-After` seconds.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "`detail` says whether anything may have been changed; try "
+    "again after `Retry-After` seconds.",
 }
 
 
