@@ -28,9 +28,6 @@ _SERVE = {
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
     "RAY_SERVE_LOG_TO_STDERR": "0",
-    # Else HAProxy tells Serve of each request, and that costs a tenth of all CPU that requests do;
-    # the replica counts them too.
-    "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
     # Serve kills a proxy that isn't up within 5 seconds, and on a busy machine none is.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     # An HAProxy that died is replaced after three looks, and until then nothing is answered. One
@@ -87,6 +84,9 @@ def own_ray_variables(token: Path, directory: Path) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(_own_haproxy(directory)),
+        # Else HAProxy tells Serve of each request, and that costs a tenth of all CPU that requests
+        # do. The replica counts them instead: on a cluster whose HAProxy does, both would.
+        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
     }
 
 

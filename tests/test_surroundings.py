@@ -87,11 +87,15 @@ def test_ray_serve_takes_what_it_is_told_of_its_proxy(tmp_path: Path) -> None:
         "print(constants.PROXY_HEALTH_CHECK_PERIOD_S, constants.PROXY_READY_CHECK_TIMEOUT_S)\n"
         "print(constants.RAY_SERVE_HAPROXY_METRICS_ENABLED)\n"
     )
-    told = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, **surroundings.serve_variables(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert told.stdout == "1.0 60.0\nFalse\n"
+    everywhere = surroundings.serve_variables(tmp_path)
+    own = surroundings.own_ray_variables(tmp_path / "token", tmp_path)
+    # HAProxy counts requests where Serve of a cluster that is joined has it do so.
+    for variables, counted in ((everywhere, True), ({**everywhere, **own}, False)):
+        told = subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert told.stdout == f"1.0 60.0\n{counted}\n"
