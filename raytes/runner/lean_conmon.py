@@ -24,15 +24,20 @@ exec {conmon} "$@"
 """
 
 
-def write_lean_conmon(script: Path) -> bool:
-    """Write the script; False where Podman's conmon isn't known or nothing there can be run."""
-    found = subprocess.run(
-        ["podman", "info", "--format", "{{.Host.Conmon.Path}}"],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    conmon = found.stdout.strip()
-    if found.returncode or not conmon:
-        return False
+def podmans_conmon() -> str | None:
+    """The path of Podman's conmon; None where it isn't known."""
+    command = ["podman", "info", "--format", "{{.Host.Conmon.Path}}"]
+    try:
+        found = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip() or None
+
+
+def write_lean_conmon(script: Path, conmon: str) -> bool:
+    """Write the script that runs a conmon; False where nothing there can be run."""
     try:
         script.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         script.write_text(_SCRIPT.format(conmon=shlex.quote(conmon)))

@@ -24,7 +24,7 @@ from urllib.parse import urlparse
 from raytes.config import Settings
 from raytes.errors import PodmanUnavailable
 from raytes.runner.enforcement import Enforcement, enforcement_of
-from raytes.runner.lean_conmon import write_lean_conmon
+from raytes.runner.lean_conmon import podmans_conmon, write_lean_conmon
 from raytes.runner.owner import locked
 from raytes.runner.podman import Engine
 
@@ -164,7 +164,7 @@ class _OwnService:
         # Between its socket, made first, and its first answer a service would be started twice.
         self._engine.address.unlink(missing_ok=True)
         log = self._directory / "service.log"
-        conmon = next(filter(write_lean_conmon, self._conmons), None)
+        conmon = self._lean_conmon()
         options = ["--conmon", conmon] if conmon else []
         users = self._directory / "users.lock"
         arguments = (self._engine.address, users, log, self._label, conmon or "", *options)
@@ -192,6 +192,11 @@ class _OwnService:
                 f"`podman system service` {wrong} on this node: "
                 f"{words.strip() or 'it said nothing'}"
             )
+
+    def _lean_conmon(self) -> Path | None:
+        if (conmon := podmans_conmon()) is None:
+            return None
+        return next((place for place in self._conmons if write_lean_conmon(place, conmon)), None)
 
     def _runs(self, pid: str) -> bool:
         """Whether the process is the service; no pid, and it isn't."""

@@ -183,6 +183,19 @@ def test_a_service_that_is_killed_while_it_starts_is_not_waited_for(
         PodmanService(settings, instance).engine()
 
 
+def test_a_podman_that_does_not_tell_of_its_conmon_is_asked_once(
+    settings: Settings, instance: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = tmp_path / "asked"
+    write_script(tmp_path / "podman", f'echo "$1" >>{asked}; exit 1')
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    service = _OwnService(instance, settings.scratch)
+    with pytest.raises(PodmanUnavailable, match="ended while it started"):
+        service.engine()
+    assert asked.read_text().split().count("info") == 1
+    service.release()
+
+
 def test_a_service_that_becomes_another_program_has_not_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
