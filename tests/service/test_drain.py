@@ -68,6 +68,17 @@ def begin_to_stop(service: Service) -> None:
     next(line for line in service.process.stderr if line.startswith("stopping"))
 
 
+def ray_of(service: Service) -> list[str]:
+    """The processes of the service's own Ray."""
+    return processes(str(runtime_path(service.state_dir)))
+
+
+# Of a state directory.
+_KEPT = {"files", "lock", "ray-token", "raytes.db", "scratch"}
+# The database's, where a replica was ended without closing it: who opens it next takes it in.
+_LOG = {"raytes.db-shm", "raytes.db-wal"}
+
+
 def test_running_tasks_are_given_time_to_end_and_no_task_is_begun(patient: Service) -> None:
     running = patient.submit_waiting()
     queued = patient.submit("true")
@@ -77,6 +88,10 @@ def test_running_tasks_are_given_time_to_end_and_no_task_is_begun(patient: Servi
     assert patient.process is not None
     assert patient.process.wait(timeout=60) == 0
     assert patient.containers() == []
+    assert ray_of(patient) == []
+    left = {path.name: path for path in patient.state_dir.iterdir()}
+    assert left.keys() - _LOG == _KEPT
+    assert "raytes.db-wal" not in left or left["raytes.db-wal"].stat().st_size == 0
     patient.start(stderr=subprocess.PIPE)
     for task_id in (running, queued, late):
         task = patient.finish(task_id)
@@ -93,11 +108,6 @@ def test_a_second_signal_ends_the_patience_and_the_task_is_run_again(patient: Se
     patient.start(stderr=subprocess.PIPE)
     task = patient.finish(running)
     assert (task.state, len(task.logs or [])) == (TesState.COMPLETE, 2)
-
-
-def ray_of(service: Service) -> list[str]:
-    """The processes of the service's own Ray."""
-    return processes(str(runtime_path(service.state_dir)))
 
 
 def test_two_services_stand_side_by_side_and_nothing_is_left_of_one_that_is_told_often_to_stop(
@@ -117,10 +127,7 @@ def test_two_services_stand_side_by_side_and_nothing_is_left_of_one_that_is_told
     mounts = Path("/proc/mounts").read_text()
     assert str(patient.state_dir) not in mounts
     assert str(runtime_path(patient.state_dir)) not in mounts
-    kept = {"files", "lock", "ray-token", "raytes.db", "scratch"}
-    # Its log: who opens the database next takes it in.
-    kept |= {"raytes.db-shm", "raytes.db-wal"}
-    assert {path.name for path in patient.state_dir.iterdir()} <= kept
+    assert {path.name for path in patient.state_dir.iterdir()} <= _KEPT | _LOG
     left = [path for path in (patient.state_dir / "scratch").rglob("*") if path.is_file()]
     assert {path.suffix for path in left} <= {".lock"}
     assert service.run("true").state is TesState.COMPLETE
