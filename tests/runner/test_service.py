@@ -332,7 +332,7 @@ def test_on_a_full_disk_the_lean_conmon_lies_beside_the_socket(
 ) -> None:
     with mounted(settings.state_dir, "1m") as mountable:
         if not mountable:
-            pytest.skip("a small disk can't be mounted here")
+            pytest.skip("only root can mount a small disk")
         settings.scratch.mkdir()
         service = PodmanService(settings, instance)
         with full(settings.state_dir):
