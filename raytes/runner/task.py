@@ -148,12 +148,12 @@ class _Attempt:
         self._engine: Engine = node.podman.engine()
         self._enforcement: Enforcement = node.podman.enforcement()
         self._execution: Execution | None = None  # the one that runs
-        self._remover: ThreadPoolExecutor
-        self._removal: Future[None] | None = None  # of the container before
+        self._remover = ThreadPoolExecutor(1, "remove")
+        self._removal: Future[None] | None = None  # of the last container, and so of all
 
     def run(self) -> None:
         """The steps of a task."""
-        with ThreadPoolExecutor(1, "remove") as self._remover:
+        with self._remover:
             self._run()
 
     def _run(self) -> None:
@@ -310,7 +310,6 @@ class _Attempt:
         """Remove a container while the next one is created, which together takes most of a short
         one's life. What it has taken of the disk is free again before the next program begins.
         """
-        self._await_removal()
         try:
             self._removal = self._remover.submit(self._remove, container)
         except RuntimeError:  # no more threads can be started

@@ -239,10 +239,8 @@ def authorize(
         return False
     if staged:
         key = {"task_id": task_id, "attempt": attempt}
-        connection.execute(
-            InsertNew(receipts),
-            [{**key, "url": receipt.url, "token": receipt.token} for receipt in staged],
-        )
+        rows = [{**key, "url": receipt.url, "token": receipt.token} for receipt in staged]
+        insert_new(connection, receipts, rows)
     return True
 
 
@@ -420,7 +418,6 @@ def with_runner(connection: Connection) -> list[Running]:
 
 # --- the statements -------------------------------------------------------------------
 
-_NEW_ATTEMPT = InsertNew(attempts)
 _TAILS = Put(tails)
 
 
@@ -626,10 +623,8 @@ def _seconds_since(moment: str) -> float:
 
 
 def _open_log(connection: Connection, task_id: str, attempt: int) -> None:
-    connection.execute(
-        _NEW_ATTEMPT,
-        {"task_id": task_id, "number": attempt, "seq": 0, "log": _NO_LOG},
-    )
+    row = {"task_id": task_id, "number": attempt, "seq": 0, "log": _NO_LOG}
+    insert_new(connection, attempts, [row])
 
 
 def _missed_lines(connection: Connection, news: Update) -> list[str]:
