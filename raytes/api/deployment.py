@@ -1,8 +1,8 @@
 """The application as a Ray Serve deployment."""
 
-from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
+from starlette.applications import Starlette
 
 from raytes.api.app import create_app
 from raytes.config import Settings
@@ -21,7 +21,7 @@ def application(settings: Settings, node: str) -> Application:
     class Api:
         """Serves the TES API."""
 
-    def build() -> FastAPI:  # in the replica, where its store is
+    def build() -> Starlette:  # in the replica, where its store is
         return create_app(settings)
 
     deployment = serve.deployment(

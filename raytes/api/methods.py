@@ -2,8 +2,7 @@
 
 from http import HTTPStatus
 
-from fastapi import FastAPI
-from starlette.exceptions import HTTPException
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
@@ -15,13 +14,13 @@ from raytes.api.problems import problem
 _ROUTED = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
-def install(app: FastAPI) -> None:
+def install(app: Starlette) -> None:
     """Answers HEAD and OPTIONS on every route, and what a route doesn't have with 405."""
-    app.exception_handler(HTTPStatus.METHOD_NOT_ALLOWED)(_not_routed)
+    app.add_exception_handler(HTTPStatus.METHOD_NOT_ALLOWED, _not_routed)
     app.add_middleware(_HeadAsGet)
 
 
-async def _not_routed(request: Request, _: HTTPException) -> Response:
+async def _not_routed(request: Request, _: Exception) -> Response:
     allowed = ", ".join(_methods(request))
     if request.method == "OPTIONS":
         return Response(status_code=HTTPStatus.NO_CONTENT, headers={"Allow": allowed})

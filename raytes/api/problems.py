@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -99,21 +99,23 @@ def problem(
     )
 
 
-def install(app: FastAPI) -> None:
+def install(app: Starlette) -> None:
     """Makes every error of the application a problem in this shape."""
-    app.exception_handler(HTTPException)(_http_error)
-    app.exception_handler(InvalidDocument)(_invalid_document)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(InvalidDocument, _invalid_document)
     app.add_middleware(_UnexpectedErrors)
 
 
-async def _http_error(request: Request, error: HTTPException) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
     detail = str(error.detail)
     if detail == HTTPStatus.NOT_FOUND.phrase:  # the router's, for a path that it doesn't know
         detail = f"there is nothing at {shortened(request.scope['path'])}"
     return problem(error.status_code, detail, headers=error.headers)
 
 
-async def _invalid_document(_: Request, error: InvalidDocument) -> Response:
+async def _invalid_document(_: Request, error: Exception) -> Response:
+    assert isinstance(error, InvalidDocument)
     detail = "the request has mistakes: `errors` names each with its field"
     return problem(HTTPStatus.BAD_REQUEST, detail, error.errors)
 

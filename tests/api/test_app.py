@@ -3,6 +3,8 @@
 import httpx
 import pytest
 from ray.exceptions import RayActorError, RayTaskError
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.testclient import TestClient
 
 from raytes.api.app import create_app
@@ -64,8 +66,8 @@ def test_a_fault_of_the_store_is_500_without_its_words() -> None:
 def failing_with(error: Exception) -> httpx.Response:
     app = create_app(Settings())
 
-    @app.get("/failing")
-    async def failing() -> None:
+    async def failing(_: Request) -> Response:
         raise error
 
+    app.router.add_route("/failing", failing)
     return TestClient(app, base_url="http://localhost").get("/failing")
