@@ -19,12 +19,12 @@ def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str,
     """Execute an `InsertNew` of rows of the same columns, whose values the driver takes as they
     are; how many were not there.
 
-    SQLAlchemy would go through the statement and its types each time, which takes longer than
-    the database does, and clients wait for creates.
+    SQLAlchemy would go through the statement and its types each time, and make a result of it,
+    which takes longer than the database does; and clients wait for creates.
     """
-    statement = _insert_new_as_text(table, connection.dialect, tuple(rows[0]))
-    options = {"preserve_rowcount": True}
-    return connection.exec_driver_sql(statement, list(rows), options).rowcount
+    cursor = connection.connection.cursor()
+    cursor.executemany(_insert_new_as_text(table, connection.dialect, tuple(rows[0])), rows)
+    return cursor.rowcount
 
 
 @lru_cache
