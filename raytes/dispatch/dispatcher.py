@@ -529,9 +529,9 @@ class Dispatcher:
         self._into_lanes(self._backlog.fetched(pool, await self._persist(oldest)))
 
     def _into_lanes(self, tasks: Iterable[Queued]) -> None:
-        for task in tasks:
+        for task in tasks:  # none, while more wait than lanes hold: then the plan is as it was
             self._lanes.enqueue(task.id, Shape.from_key(task.pool.shape))
-        self._replan.set()
+            self._replan.set()
 
     # --- planning ---------------------------------------------------------------------
 
