@@ -23,6 +23,9 @@ from raytes.views import View
 
 _REPLACED_WITHIN_S = 30.0
 _LOOK_EVERY_S = 0.1
+# So many turns of the loop a request takes from its arrival to `create`, about. A call costs the
+# store nearly as much for one task as for several: those that have arrived wait for one another.
+_TURNS = 3
 
 
 class QueueFull(RaytesError):
@@ -43,6 +46,7 @@ class StoreClient:
         self._waiting: list[NewTask] = []
         self._next: asyncio.Future[frozenset[str]] | None = None
         self._sending = False
+        self._several = False  # tasks in the last call: only then more may be on their way
 
     async def create(self, task: NewTask) -> None:
         """Store a task; returns when it is on disk.
@@ -111,8 +115,11 @@ class StoreClient:
         """Send what has gathered, as long as something has while the last call was out."""
         try:
             while self._next is not None:
+                for _ in range(_TURNS if self._several else 0):
+                    await asyncio.sleep(0)
                 batch, stored = self._waiting, self._next
                 self._waiting, self._next = [], None
+                self._several = len(batch) > 1
                 try:
                     refused = await self._line.create(batch)
                     if refused is None:

@@ -75,5 +75,36 @@ def test_a_store_that_stays_away_is_said(
     asyncio.run(go())
 
 
+def test_creates_that_arrive_one_after_the_other_go_as_one_call_where_several_did_before(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replaced(monkeypatch, Actor(frozenset()))
+    calls: list[list[str]] = []
+
+    async def stored(tasks: list[Any]) -> frozenset[str]:
+        calls.append([task.id for task in tasks])
+        return frozenset()
+
+    async def go() -> None:
+        store = StoreClient(settings)
+        monkeypatch.setattr(store._line, "create", stored)
+
+        async def create(*ids: str, apart: int = 0) -> None:
+            creates = []
+            for id in ids:
+                creates.append(asyncio.create_task(store.create(Mock(id=id))))
+                for _ in range(apart):  # turns of the loop
+                    await asyncio.sleep(0)
+            await asyncio.gather(*creates)
+
+        await create("alone")
+        await create("a", "b")
+        await create("c", "d", apart=2)
+        store.close()
+
+    asyncio.run(go())
+    assert calls == [["alone"], ["a", "b"], ["c", "d"]]
+
+
 async def _nothing(*_: object) -> None:
     """As of a line that is cut."""
