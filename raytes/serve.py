@@ -1,6 +1,7 @@
 """`raytes serve`: one service from its start to its stop."""
 
 import contextlib
+import http.client
 import logging
 import os
 import select
@@ -11,12 +12,12 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
-
-import httpx
+from urllib.parse import urlsplit
 
 import raytes
 from raytes.config import Settings
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 _READY_WITHIN_S = 120.0
 _READY_EVERY_S = 0.02
+_ANSWER_WITHIN_S = 5.0
 # PostgreSQL takes half a minute to find out that another store's machine is gone.
 _STORE_READY_WITHIN_S = 60.0
 _STORE_READY_TOLD_S = 5.0
@@ -288,9 +290,14 @@ def _reachable(host: str) -> str:
 
 def _await_answer(url: str) -> None:
     deadline = time.monotonic() + _READY_WITHIN_S
+    place = urlsplit(url)
     while time.monotonic() < deadline:
-        with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{url}/service-info", timeout=5).is_success:
+        # This knows of no proxy, and one that the environment names need not reach this machine.
+        connection = http.client.HTTPConnection(place.netloc, timeout=_ANSWER_WITHIN_S)
+        unanswered = contextlib.suppress(OSError, http.client.HTTPException)
+        with unanswered, contextlib.closing(connection):
+            connection.request("GET", f"{place.path}/service-info")
+            if connection.getresponse().status == HTTPStatus.OK:
                 return
         time.sleep(_READY_EVERY_S)
     hint = " (a Ray Serve that runs already keeps its own host and port)" if joins() else ""

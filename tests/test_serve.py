@@ -1,0 +1,23 @@
+"""What `raytes serve` does itself, beside the parts that it starts."""
+
+import socket
+
+import pytest
+
+from raytes import serve
+from raytes.models import BASE_PATH
+from tests.scripted_server import Reply, scripted_server
+
+
+def test_the_service_is_asked_whether_it_answers_and_no_proxy_in_between(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(serve, "_READY_WITHIN_S", 10.0)
+    with socket.socket() as nobody_listens, scripted_server() as service:
+        nobody_listens.bind(("127.0.0.1", 0))
+        proxy = f"http://127.0.0.1:{nobody_listens.getsockname()[1]}"
+        for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(variable, proxy)
+        service.on("GET", "/service-info", Reply(status=503), {})
+        serve._await_answer(service.url + BASE_PATH)
+        assert len(service.sent("GET", "/service-info")) == 2
