@@ -175,8 +175,8 @@ def _claim_name(name: str) -> Any:
         except ValueError:
             if time.monotonic() > deadline:
                 raise NameTaken(
-                    f"a service named {name} is being served on this cluster: stop it, or "
-                    "choose another name with --name"
+                    f"a service named {name} is being served on this cluster, which serves one "
+                    "at a time: stop that one first"
                 ) from None
             time.sleep(_CLAIM_EVERY_S)
         else:

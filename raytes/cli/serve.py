@@ -33,7 +33,7 @@ def serve(
     name: Annotated[
         str | None,
         typer.Option(
-            help="The service's name; two services on one cluster need two.",
+            help="The service's name; a cluster serves one service at a time.",
             show_default="raytes",
         ),
     ] = None,
