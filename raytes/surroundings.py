@@ -4,6 +4,7 @@ They must be set before any module of theirs is. So nothing here imports Ray.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -170,9 +171,22 @@ def runtime_directory(settings: Settings) -> Iterator[Path]:
             "something of another user is there, have it removed"
         ) from None
     try:
-        yield directory
+        with _spared(directory):
+            yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def _spared(directory: Path) -> Iterator[None]:
+    """While in this block, a directory is locked: so whatever its age, systemd-tmpfiles removes
+    neither it nor what is in it, as it does in /tmp after ten days or thirty."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _await_end_of_processes(directory: Path) -> None:

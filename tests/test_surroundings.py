@@ -1,5 +1,6 @@
 """What raytes lays around Ray."""
 
+import fcntl
 import os
 import select
 import subprocess
@@ -79,6 +80,18 @@ def test_what_stands_in_the_place_of_the_runtime_directory_is_named(
         surroundings.runtime_directory(Settings(state_dir=tmp_path)),
     ):
         pytest.fail("it can't be made")
+
+
+def test_the_runtime_directory_is_locked_so_that_it_is_not_removed_for_its_age(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(surroundings, "runtime_path", lambda _: tmp_path / "run")
+    with surroundings.runtime_directory(Settings(state_dir=tmp_path)) as directory:
+        cleaner = os.open(directory, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):  # as systemd-tmpfiles asks
+            fcntl.flock(cleaner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(cleaner)
+    assert not directory.exists()
 
 
 def test_ray_serve_takes_what_it_is_told_of_its_proxy(tmp_path: Path) -> None:
