@@ -134,13 +134,14 @@ def _try_to_write(directory: Path) -> None:
 
 
 def _filesystems(directories: Iterable[Path]) -> Iterable[Path]:
-    """The directories, or their nearest parents that are there; one for each filesystem."""
+    """The directories as `_existing` has them; one for each filesystem."""
     existing = map(_existing, directories)
     return {path.stat().st_dev: path for path in existing}.values()
 
 
 def _existing(path: Path) -> Path:
-    return path if path.exists() else _existing(path.parent)
+    """A path, or its nearest parent that is there, as far as this user may look."""
+    return path if os.path.exists(path) else _existing(path.parent)
 
 
 def _low(directory: Path) -> str | None:

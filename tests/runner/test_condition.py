@@ -1,5 +1,7 @@
 """A node looks at itself."""
 
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -124,6 +126,26 @@ def test_a_node_where_only_podman_may_write_its_images_is_well(
     look: Callable[..., Condition], store_images: Callable[[Path], None]
 ) -> None:
     store_images(Path("/proc/1"))  # nobody may
+    assert look().fault == ""
+
+
+def test_a_node_whose_podman_has_its_images_where_this_user_may_not_look_is_well(
+    look: Callable[..., Condition],
+    store_images: Callable[[Path], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    closed = tmp_path / "closed"  # to all but root, who may be running this
+    closed.mkdir()
+    stat = os.stat
+
+    def stat_as_another(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
+        if str(path).startswith(f"{closed}/"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return stat(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", stat_as_another)
+    store_images(closed / "storage")
     assert look().fault == ""
 
 
