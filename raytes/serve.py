@@ -43,7 +43,7 @@ _ANSWER_WITHIN_S = 5.0
 _STORE_READY_WITHIN_S = 60.0
 _STORE_READY_TOLD_S = 5.0
 _STOP_WITHIN_S = 30.0
-_DRAINED_EVERY_S = 0.1
+_LOOK_EVERY_S = 0.1
 _FIRST_LOOK_S = 15.0
 # A Ray of our own never gets another node.
 _OWN_RAY_INFEASIBLE_GRACE_S = 5.0
@@ -65,7 +65,7 @@ def main(settings: Settings) -> int:
         with contextlib.redirect_stdout(sys.stderr), _running(settings) as (url, store):
             told = _signals_told()
             print(f"raytes {raytes.__version__} is serving at {url}", file=stdout, flush=True)
-            for line in _shortcomings(store):
+            for line in _shortcomings(store, told):
                 print(f"WARNING: {line}", file=sys.stderr, flush=True)
             while os.read(told, 1)[0] not in _SIGNALS:
                 pass
@@ -86,18 +86,22 @@ def _drain(store: Any, timeout: float, told: int) -> None:
     print(f"stopping{patience if timeout else ''}", file=sys.stderr, flush=True)
     drained = store.drain.remote()
     deadline = time.monotonic() + timeout + _STOP_WITHIN_S
-    while time.monotonic() < deadline and not ray.wait([drained], timeout=_DRAINED_EVERY_S)[0]:
+    while time.monotonic() < deadline and not ray.wait([drained], timeout=_LOOK_EVERY_S)[0]:
         if select.select([told], [], [], 0)[0] and os.read(told, 1)[0] in _SIGNALS:
             store.hurry.remote()
             deadline = min(deadline, time.monotonic() + _STOP_WITHIN_S)
 
 
-def _shortcomings(store: Any) -> Iterator[str]:
-    """What the nodes that are there can't do for tasks."""
+def _shortcomings(store: Any, told: int) -> Iterator[str]:
+    """What the nodes that are there can't do for tasks; nothing if a signal comes first."""
     import ray
 
+    look = store.health.remote(patience_s=_FIRST_LOOK_S)
     with contextlib.suppress(ray.exceptions.RayError):
-        health: Health = ray.get(store.health.remote(patience_s=_FIRST_LOOK_S))
+        while not ray.wait([look], timeout=_LOOK_EVERY_S)[0]:
+            if select.select([told], [], [], 0)[0]:
+                return
+        health: Health = ray.get(look)
         for each in health.nodes:
             for sentence in each.condition.shortcomings if each.condition else ():
                 yield f"node {each.node.name}: {sentence}"
