@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import orjson
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from benchmarks.result import Result, median
 from raytes import ids
@@ -126,11 +126,11 @@ def filled(state_dir: Path, count: int) -> Reader:
     return Reader(database)
 
 
-def _end_some(connection: "changes.Connection") -> None:
+def _end_some(connection: Connection) -> None:
     queued = connection.execute(select(tasks.c.id)).scalars().all()
     for task_id in queued[:: max(1, len(queued) // _RARE)]:
         changes.assign(connection, task_id, "runner")
-        changes.end(connection, Update(task_id, 1, 1, state=TesState.COMPLETE), 0)
+        changes.end(connection, Update(task_id, 1, 1, state=TesState.COMPLETE), Settings())
 
 
 def _task(number: int, *, rare: bool) -> NewTask:

@@ -141,4 +141,6 @@ service = Table(
     Column("value", _TEXT, nullable=False),
 )
 """Facts of the service itself: `instance` (the id of this state, a label on every container),
-`created`, `updated`, `session`, `drained` (nodes, as JSON), `page_secret`, `schema`."""
+`created`, `updated`, `session`, `drained` (nodes, as JSON), `page_secret`, `schema`,
+`checked` (when a look at the health last found that it can be written) and, in PostgreSQL, `writer`
+(the store that connected last)."""
