@@ -6,7 +6,9 @@ import time
 
 # Crockford's base 32 in lower case. In ASCII digits come before letters: text sorts as numbers.
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-_LENGTH = 26  # 48 bits of milliseconds and 80 random ones, five bits a character
+# 26 characters: 48 bits of milliseconds and 80 random ones, two characters for ten bits.
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
+_SHIFTS = range(120, -1, -10)
 _RANDOM_BITS = 80
 
 _lock = threading.Lock()
@@ -22,4 +24,4 @@ def mint() -> str:
         # Two in one millisecond, or a clock set back: go on from the last one.
         _last = fresh if fresh > _last else _last + 1
         number = _last
-    return "".join(_ALPHABET[number >> shift & 31] for shift in range(5 * (_LENGTH - 1), -1, -5))
+    return "".join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])

@@ -7,6 +7,7 @@ be its own host to `TrustedOrigin`, and could read whatever there is.
 
 import socket
 from collections.abc import Collection
+from functools import lru_cache
 from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
 
@@ -32,6 +33,7 @@ class OwnHost:
         self._any = "*" in origins
         websites = filter(None, map(host_of, origins))
         self._names = {host.lower().removesuffix("."), *map(_name_of, websites)}
+        self._is_ours = lru_cache(maxsize=64)(self._look_at)  # few are asked for, again and again
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not self._any:
@@ -42,7 +44,7 @@ class OwnHost:
                 return
         await self._app(scope, receive, send)
 
-    def _is_ours(self, host: str) -> bool:
+    def _look_at(self, host: str) -> bool:
         name = _name_of(host)
         return _is_localhost(name) or name in self._names or bool(_addresses(name, numeric=True))
 

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
+import orjson
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.convertors import StringConvertor, register_url_convertor
@@ -150,7 +151,7 @@ class TaskRoutes:
         else:
             new = await run_in_threadpool(self._new_task, body, content_type)
         await self.store.create(new)
-        return JSON(TesCreateTaskResponse(id=new.id).to_json())
+        return JSON(orjson.dumps({"id": new.id}))
 
     async def list_tasks(
         self,
