@@ -88,10 +88,6 @@ class Closures:
         """A node may have tasks again."""
         self._drained.discard(node)
 
-    def is_drained(self, node: str) -> bool:
-        """Whether a node is closed on somebody's word."""
-        return node in self._drained
-
     def due(self, *, waiting: bool) -> set[str]:
         """The nodes to look at now; `waiting`: there are tasks that could use them."""
         now, again = self._clock(), AGAIN_S if waiting else AGAIN_IDLE_S

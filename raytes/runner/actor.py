@@ -47,8 +47,6 @@ class RunnerInfo:
     runner_id: str
     shape: str
     node_id: str
-    node_address: str
-    hostname: str
     current: AttemptKey | None
 
 
@@ -89,8 +87,6 @@ class Runner:
             runner_id=self._runner_id,
             shape=self._shape,
             node_id=ray.get_runtime_context().get_node_id(),
-            node_address=ray.util.get_node_ip_address(),  # type: ignore[no-untyped-call]
-            hostname=self._node.name,
             current=self._current,
         )
 

@@ -43,7 +43,6 @@ class ContainerState:
     oom_killed: bool
     pid: int  # of the program on the node, 0 if there is none
     conmon_pid: int
-    image_id: str
     network: str  # none, host, bridge, slirp4netns …
     layer: Path | None  # on the node: what it has written into its own filesystem
 
@@ -118,7 +117,6 @@ class Engine:
             oom_killed=state["OOMKilled"],
             pid=state["Pid"],
             conmon_pid=state.get("ConmonPid", 0),
-            image_id=document["Image"],
             network=document["HostConfig"]["NetworkMode"],
             layer=Path(layer) if layer else None,
         )

@@ -34,7 +34,7 @@ class Puppet:
     async def describe(self) -> RunnerInfo:
         await self._may_answer.wait()
         node = ray.get_runtime_context().get_node_id()
-        return RunnerInfo(self._runner_id, SHAPE.key(), node, "", "", None)
+        return RunnerInfo(self._runner_id, SHAPE.key(), node, None)
 
     async def run(self, assignment: Assignment) -> Update:
         self._at += 1

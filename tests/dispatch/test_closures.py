@@ -97,7 +97,7 @@ def test_a_drained_node_is_closed_until_somebody_says_otherwise(closures: Closur
     assert closures.why("n") == "it is being drained"
     closures.looked("n", "")
     assert closures.due(waiting=True) == set()
-    assert closures.is_drained("n")
+    assert closures.why("n") == "it is being drained"
     closures.undrain("n")
     assert closures.why("n") == ""
 
