@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import orjson
-from sqlalchemy import BindParameter, Connection, bindparam, delete, func, select
+from sqlalchemy import BindParameter, Connection, Text, bindparam, delete, func, select, tuple_
 
 from raytes.moment import as_text
 from raytes.store.database import DatabaseUnavailable
@@ -21,8 +22,8 @@ from raytes.store.schema import attempts, documents, receipts, system_logs, tags
 _PIECE = 25
 _PAUSE_S = 0.02
 
-Change = Callable[[Connection], int]
-Submit = Callable[[Change], "asyncio.Future[int]"]
+Change = Callable[[Connection], Any]
+Submit = Callable[[Change], "asyncio.Future[Any]"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,14 @@ class Retention:
     def __bool__(self) -> bool:
         """Whether anything is forgotten at all."""
         return self.age is not None or self.count is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """The last task that is to be forgotten: all that ended before it are too."""
+
+    ended: str
+    id: str
 
 
 async def prune_for_ever(submit: Submit, kept: Retention, every_s: float = 60.0) -> None:
@@ -58,11 +67,11 @@ async def prune(submit: Submit, kept: Retention) -> int:
     Raises:
         DatabaseUnavailable: the database can't be written now.
     """
-    most, removed = await submit(partial(outlived, kept=kept)), 0
-    while removed < most:
-        piece = await submit(partial(forget, most=min(_PIECE, most - removed)))
-        if not piece:  # somebody else prunes too
-            break
+    # Found once, as it takes a count, and named, as somebody else may be at it too: who forgot so
+    # many, whichever, would forget what is to be kept.
+    last: Last | None = await submit(partial(last_outlived, kept=kept))
+    removed = 0
+    while last and (piece := await submit(partial(forget, last=last))):
         removed += piece
         await asyncio.sleep(_PAUSE_S)
     return removed
@@ -79,9 +88,18 @@ def outlived(connection: Connection, kept: Retention) -> int:
     return max(0, *beyond) if beyond else 0
 
 
-def forget(connection: Connection, most: int) -> int:
-    """Remove the tasks that ended first, with all that is known of them; how many there were."""
-    ids = connection.execute(_FIRST, {"most": most}).scalars().all()
+def last_outlived(connection: Connection, kept: Retention) -> Last | None:
+    """The last of those; None: all are to be kept."""
+    if not (number := outlived(connection, kept)):
+        return None
+    row = connection.execute(_NTH, {"before": number - 1}).one()
+    return Last(row.ended, row.id)
+
+
+def forget(connection: Connection, last: Last) -> int:
+    """Remove some of the tasks up to `last`, those that ended first, with all that is known of
+    them; how many there were."""
+    ids = connection.execute(_FIRST, {"ended": last.ended, "id": last.id}).scalars().all()
     tagged, damaged = [], []
     for task_id in ids:  # one after the other: documents may be large
         document = connection.execute(_DOCUMENT, {"task": task_id}).scalar()
@@ -102,11 +120,24 @@ def forget(connection: Connection, most: int) -> int:
 
 _ENDED = select(func.count()).where(tasks.c.ended.is_not(None))
 
+# By the id where several ended in the same millisecond.
+_ORDER = tasks.c.ended, tasks.c.id
+
+_LAST = tuple_(bindparam("ended", type_=Text), bindparam("id", type_=Text))
+
+_NTH = (
+    select(*_ORDER)
+    .where(tasks.c.ended.is_not(None))
+    .order_by(*_ORDER)
+    .offset(bindparam("before"))
+    .limit(1)
+)
+
 _FIRST = (
     select(tasks.c.id)
-    .where(tasks.c.ended.is_not(None))
-    .order_by(tasks.c.ended)
-    .limit(bindparam("most"))
+    .where(tasks.c.ended.is_not(None), tuple_(*_ORDER) <= _LAST)
+    .order_by(*_ORDER)
+    .limit(_PIECE)
 )
 
 _DOCUMENT = select(documents.c.document).where(documents.c.task_id == bindparam("task"))

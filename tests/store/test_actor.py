@@ -107,9 +107,9 @@ def test_a_store_forgets_ended_tasks_as_it_is_set(
     async def go() -> None:
         loop, forgotten = asyncio.get_running_loop(), asyncio.Event()
 
-        def tell(connection: Connection, most: int) -> int:
+        def tell(connection: Connection, last: retention.Last) -> int:
             loop.call_soon_threadsafe(forgotten.set)
-            return forget(connection, most)
+            return forget(connection, last)
 
         monkeypatch.setattr(retention, "forget", tell)
         monkeypatch.setattr(Dispatcher, "start", nothing)

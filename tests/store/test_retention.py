@@ -34,11 +34,16 @@ def ended(database: Database, hours_ago: float) -> str:
     return task
 
 
-def prune(database: Database, kept: Retention) -> int:
+def prune(database: Database, kept: Retention, times: int = 1) -> int:
+    """How many are forgotten by so many who are at it at once."""
+
     def submit(change: retention.Change) -> "asyncio.Future[int]":
         return asyncio.wrap_future(database.writer.submit(change))
 
-    return asyncio.run(retention.prune(submit, kept))
+    async def go() -> int:
+        return sum(await asyncio.gather(*(retention.prune(submit, kept) for _ in range(times))))
+
+    return asyncio.run(go())
 
 
 def there(database: Database, tasks: Sequence[str]) -> list[bool]:
@@ -100,6 +105,12 @@ def test_more_than_fits_one_transaction_is_forgotten_too(database: Database) -> 
     assert prune(database, Retention(count=1)) == retention._PIECE + 1
 
 
+def test_two_who_forget_at_once_keep_what_one_would(database: Database) -> None:
+    tasks = [database.cancelled() for _ in range(3 * retention._PIECE)]
+    assert prune(database, Retention(count=retention._PIECE), times=2) == 2 * retention._PIECE
+    assert sum(there(database, tasks)) == retention._PIECE
+
+
 def test_what_waits_or_runs_is_kept_whatever_its_age(database: Database) -> None:
     waiting, running, again = (database.create() for _ in range(3))
     for task in (running, again):
@@ -108,7 +119,8 @@ def test_what_waits_or_runs_is_kept_whatever_its_age(database: Database) -> None
     database.change(lambda c: changes.end(c, failed, Settings()))
     assert prune(database, Retention(age=0, count=0)) == 0
     assert there(database, [waiting, running, again]) == [True, True, True]
-    assert database.change(lambda c: retention.forget(c, 9)) == 0
+    beyond_all = retention.Last("9999", "z")
+    assert database.change(lambda c: retention.forget(c, beyond_all)) == 0
 
 
 def test_late_news_of_a_forgotten_task_changes_nothing(database: Database) -> None:
