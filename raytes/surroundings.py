@@ -86,8 +86,10 @@ def own_ray_variables(token: Path, directory: Path) -> dict[str, str]:
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(_own_haproxy(directory)),
         # Else HAProxy tells Serve of each request, and that costs a tenth of all CPU that requests
-        # do. The replica counts them instead: on a cluster whose HAProxy does, both would.
+        # do.
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+        # See there. On a cluster other applications may be served, which know nothing of this one.
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "raytes.api.direct:middlewares",
     }
 
 

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from raytes.api import methods, problems
 from raytes.api.compression import Compressed
 from raytes.api.cors import CrossOrigin
+from raytes.api.direct import answer_here
 from raytes.api.health import health_route
 from raytes.api.nodes import node_routes
 from raytes.api.openapi import description_routes
@@ -37,9 +38,11 @@ def create_app(settings: Settings) -> Starlette:
     routes = TaskRoutes(settings, Storage(settings), BACKEND_PARAMETERS)
 
     @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
         routes.store = StoreClient(settings)
+        answer_here(app)
         yield
+        answer_here(None)
         routes.store.close()
 
     app = Starlette(
