@@ -230,9 +230,18 @@ def logs(
 @app.command()
 def cancel(ids: Ids, server: Server = _LOCAL) -> None:
     """Cancel tasks. One that has ended stays as it is."""
+    from raytes.client import RequestRefused
+
+    refused = False
     with _connect(server) as tes:
         for id in ids:
-            tes.cancel(id)
+            try:
+                tes.cancel(id)
+            except RequestRefused as error:  # which is no reason for the others to go on
+                print(f"raytes: {id}: {error}", file=sys.stderr)
+                refused = True
+    if refused:
+        raise typer.Exit(Exit.FAILED)
 
 
 @app.command()

@@ -276,6 +276,17 @@ def test_cancel_cancels_each_task(raytes: Command, script: Script) -> None:
     assert [request.path for request in script.requests] == ["/tasks/a:cancel", "/tasks/b:cancel"]
 
 
+def test_cancel_cancels_the_others_where_there_is_no_such_task(
+    raytes: Command, script: Script
+) -> None:
+    script.on("POST", "/tasks/b:cancel", {})
+
+    done = raytes("cancel", "a", "b")
+    assert done.code == 1
+    assert [request.path for request in script.requests] == ["/tasks/a:cancel", "/tasks/b:cancel"]
+    assert done.stderr.startswith("raytes: a: Not Found (404)")
+
+
 @pytest.mark.parametrize(
     ("state", "code"),
     [
