@@ -349,9 +349,12 @@ class Settings(BaseSettings):
     @field_validator("database")
     @classmethod
     def _postgresql(cls, url: SecretStr | None) -> SecretStr | None:
-        if url and not url.get_secret_value().startswith(("postgresql://", "postgres://")):
-            raise ValueError("takes a URL postgresql://user@host/database")
-        if url and "password=" in url.get_secret_value().partition("?")[2]:
+        if url is None:
+            return None
+        text = url.get_secret_value()
+        if not text.startswith(("postgresql://", "postgres://")) or not _can_be_read(text):
+            raise ValueError("takes a URL postgresql://user@host:port/database")
+        if "password=" in text.partition("?")[2]:
             # There it would be shown with the URL.
             raise ValueError("takes a password before the host only: postgresql://user:password@…")
         return url
@@ -411,6 +414,18 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, _ConfigFile(settings_cls)
+
+
+def _can_be_read(url: str) -> bool:
+    """Whether the URL of a database is one to SQLAlchemy."""
+    from sqlalchemy import make_url  # brings what takes its time, and few need
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        make_url(url)
+    except (ArgumentError, ValueError):
+        return False
+    return True
 
 
 def _is_inside(path: Path, directory: Path) -> bool:

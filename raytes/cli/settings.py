@@ -1,9 +1,9 @@
 """The settings of a service, for the commands that need them, and what is wrong with them."""
 
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
 
 import typer
 
@@ -26,12 +26,21 @@ StateDir = Annotated[
 
 
 def _without_password(url: str | None) -> str | None:
-    if url and (urlsplit(url).password or "password=" in url):
+    if url and _has_password(url):
         raise typer.BadParameter(
             "everyone on this machine can read a command line: put a URL with a password into "
             "RAYTES_DATABASE or the configuration file, or the password into ~/.pgpass"
         )
     return url
+
+
+def _has_password(url: str) -> bool:
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    with suppress(ArgumentError, ValueError):  # which the settings don't take
+        return "password=" in url or bool(make_url(url).password)
+    return False
 
 
 Database = Annotated[

@@ -153,6 +153,15 @@ def test_a_password_may_not(
     assert not served
 
 
+@pytest.mark.parametrize("url", ["postgresql://db:port/raytes", "postgresql://[::1/raytes"])
+def test_a_database_whose_url_can_not_be_read_is_refused(
+    served: list[Settings], capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    assert serve(f"--database={url}") == 2
+    assert "the setting database: " in capsys.readouterr().err
+    assert not served
+
+
 def test_a_password_may_be_in_the_environment(
     served: list[Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,7 +171,13 @@ def test_a_password_may_be_in_the_environment(
 
 
 @pytest.mark.parametrize(
-    "url", [f"{URL}?password=secret", WITH_PASSWORD.replace("postgresql", "mysql")]
+    "url",
+    [
+        f"{URL}?password=secret",
+        WITH_PASSWORD.replace("postgresql", "mysql"),
+        "postgresql://raytes:secret@db:port/raytes",
+        "postgresql://raytes:secret@[::1/raytes",
+    ],
 )
 def test_a_database_that_is_none_is_refused_without_its_password(
     served: list[Settings],
