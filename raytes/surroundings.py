@@ -88,7 +88,7 @@ def own_ray_variables(token: Path, directory: Path) -> dict[str, str]:
         # Else HAProxy tells Serve of each request, and that costs a tenth of all CPU that requests
         # do.
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
-        # See there. On a cluster other applications may be served, which know nothing of this one.
+        # That module says why. Not on a cluster: applications there may know nothing of this one.
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "raytes.api.direct:middlewares",
     }
 
