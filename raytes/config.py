@@ -465,9 +465,9 @@ def load(config: Path | None = None, **options: Any) -> Settings:
     """The settings from the command line's `options` (None: not given), environment and file.
 
     Raises:
-        FileNotFoundError: `config` isn't there.
+        OSError: `config` isn't there, or can't be read.
         pydantic.ValidationError: a value is not what its option takes.
-        tomllib.TOMLDecodeError: `config` is not TOML.
+        tomllib.TOMLDecodeError, UnicodeDecodeError: `config` is not TOML.
     """
     global _config_file
     if config is None and (named := os.environ.get("RAYTES_CONFIG")):

@@ -55,9 +55,9 @@ def serve(
         name=name,
     )
 
-    from raytes.storage.known_options import mistakes
+    from raytes.storage.known_options import mistakes, unknown
 
-    if wrong := mistakes(settings.storage):
+    if wrong := [*unknown(settings.schemes), *mistakes(settings.storage)]:
         fail("\nraytes: ".join(wrong), Exit.USAGE)
 
     from raytes.serve import main

@@ -70,9 +70,9 @@ def load_or_fail(config: Path | None, **options: Any) -> "Settings":
         return load(config, **options)
     except ValidationError as error:
         fail(_sentences(error), Exit.USAGE)
-    except FileNotFoundError as error:
+    except OSError as error:
         fail(error, Exit.USAGE)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         fail(f"{config or 'the file that RAYTES_CONFIG names'} is not TOML: {error}", Exit.USAGE)
 
 

@@ -1,9 +1,9 @@
-"""Whether the sections of the settings say what their stores take.
+"""Whether the settings name schemes that there are, and their sections say what stores take.
 
 What is mistyped would else be found by the first task that needs the store, or by nobody.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -19,6 +19,15 @@ def mistakes(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
     Of a scheme whose package isn't installed nothing is known.
     """
     return [sentence for name in sections for sentence in _of_section(name, sections[name])]
+
+
+def unknown(schemes: Iterable[str]) -> list[str]:
+    """A sentence for each of the schemes to be enabled that nobody here knows."""
+    return [
+        f"the setting schemes has {scheme!r}, which isn't known{_meant(scheme.lower(), SCHEMES)}"
+        for scheme in schemes
+        if scheme.lower() not in SCHEMES
+    ]
 
 
 def _of_section(name: str, options: Mapping[str, Any]) -> Iterator[str]:
@@ -67,6 +76,10 @@ def _wrong(
 def _instead(option: str, known: Mapping[str, Kind]) -> str:
     if not known:
         return "and takes none: the setting `local_root` says what files tasks may use"
-    near = get_close_matches(option, known, n=1)
+    return f"that its store doesn't know{_meant(option, known)}"
+
+
+def _meant(word: str, known: Iterable[str]) -> str:
+    near = get_close_matches(word, known, n=1)
     meant = f"; did you mean {near[0]!r}?" if near else ""
-    return f"that its store doesn't know{meant} (it knows {', '.join(sorted(known))})"
+    return f"{meant} (known are {', '.join(sorted(known))})"

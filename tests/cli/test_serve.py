@@ -88,6 +88,17 @@ def test_an_option_that_a_store_does_not_know_is_said_without_its_value(
     assert not served
 
 
+def test_a_scheme_that_nobody_knows_is_a_mistake(
+    served: list[Settings], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAYTES_SCHEMES", "file,htps,S3")
+    assert serve() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("raytes: the setting schemes has 'htps'")
+    assert "did you mean 'https'?" in line
+    assert not served
+
+
 def test_a_mistake_of_several_settings_together_is_said_without_their_values(
     served: list[Settings], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -105,16 +116,16 @@ def test_a_mistake_of_several_settings_together_is_said_without_their_values(
     assert not served
 
 
-@pytest.mark.parametrize("content", [None, "port = "])
+@pytest.mark.parametrize("content", [None, b"port = ", b"name = '\xe9'"])
 def test_a_configuration_that_can_not_be_read_is_a_mistake_in_usage(
     served: list[Settings],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    content: str | None,
+    content: bytes | None,
 ) -> None:
     config = tmp_path / "raytes.toml"
     if content is not None:
-        config.write_text(content)
+        config.write_bytes(content)
 
     assert serve(f"--config={config}") == 2
     assert str(config) in capsys.readouterr().err
