@@ -124,12 +124,15 @@ class Client:
 
     def __init__(self, server: str, token: str | None = None, *, timeout: float = 30.0) -> None:
         self.server = server.rstrip("/").removesuffix(BASE_PATH)
-        self._http = httpx.Client(
-            base_url=self.server + BASE_PATH,
-            headers={"Authorization": f"Bearer {token}"} if token else {},
-            timeout=timeout,
-            verify=_trust(self.server),
-        )
+        try:
+            self._http = httpx.Client(
+                base_url=self.server + BASE_PATH,
+                headers={"Authorization": f"Bearer {token}"} if token else {},
+                timeout=timeout,
+                verify=_trust(self.server),
+            )
+        except httpx.InvalidURL as error:
+            raise ServerUnreachable(f"{self.server} is no address of a server: {error}") from error
         # One that never has is less likely to come back than to be somewhere else.
         self._has_answered = False
 

@@ -1,4 +1,5 @@
 import json
+import re
 import ssl
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -451,6 +452,13 @@ def test_a_server_that_is_not_there_is_named() -> None:
 
     with Client(url) as client, pytest.raises(ServerUnreachable, match=url):
         client.service_info()
+
+
+def test_an_address_that_can_not_be_one_is_named() -> None:
+    url = "http://[::1"
+
+    with pytest.raises(ServerUnreachable, match=re.escape(url)):
+        Client(url)
 
 
 def test_the_base_path_may_be_part_of_the_address(script: Script) -> None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from urllib.parse import quote, urlsplit
 
-from raytes.models import TesFileType, TesInput, TesOutput
+from raytes.models import TesFileType, TesInput, TesOutput, TesState
 from raytes.unicode import is_unicode
 
 
@@ -20,6 +20,15 @@ def pairs(arguments: Iterable[str]) -> dict[str, str]:
             raise ValueError(f"{argument!r} is not of the form KEY=VALUE")
         result[key] = value
     return result
+
+
+def state_of(argument: str) -> TesState:
+    """A state by its name, in upper or lower case."""
+    try:
+        return TesState(argument.upper())
+    except ValueError:
+        known = ", ".join(TesState)
+        raise ValueError(f"{argument!r} is no state; the states are {known}") from None
 
 
 def input_of(argument: str) -> TesInput:

@@ -177,12 +177,11 @@ def list_tasks(
 ) -> None:
     """List tasks, newest first."""
     from raytes.cli import arguments, display
-    from raytes.models import TesState
     from raytes.views import View
 
     try:
         tags = arguments.pairs(tag)
-        wanted = TesState(state.upper()) if state else None
+        wanted = arguments.state_of(state) if state else None
     except ValueError as error:
         fail(error, Exit.USAGE)
     with _connect(server) as tes:

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from raytes.cli.arguments import input_of, output_of, pairs
+from raytes.cli.arguments import input_of, output_of, pairs, state_of
 from raytes.models import TesFileType
 
 
@@ -74,3 +74,8 @@ def test_a_pair_is_split_at_its_first_equals_sign() -> None:
 def test_what_is_no_pair_is_refused_by_name(argument: str) -> None:
     with pytest.raises(ValueError, match="is not of the form KEY=VALUE"):
         pairs([argument])
+
+
+def test_what_is_no_state_is_told_what_the_states_are() -> None:
+    with pytest.raises(ValueError, match=r"'done' is no state; the states are .*COMPLETE"):
+        state_of("done")
