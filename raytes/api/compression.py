@@ -6,6 +6,7 @@ Starlette's own middleware does more, and takes its time for the many replies th
 
 import asyncio
 import gzip
+import re
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,6 +17,8 @@ _FROM = 4096
 _ASIDE_FROM = 128 * 1024
 # The quickest: JSON gets hardly smaller with more, and the replica has one CPU.
 _LEVEL = 1
+# RFC 9110, 12.4.2: what has this weight is refused.
+_REFUSED = re.compile(r"q\s*=\s*0(\.0*)?")
 
 
 class Compressed:
@@ -49,7 +52,7 @@ class Compressed:
 async def _compress(scope: Scope, start: Message, message: Message) -> None:
     headers = MutableHeaders(raw=start["headers"])
     headers.add_vary_header("Accept-Encoding")
-    if "gzip" not in Headers(scope=scope).get("accept-encoding", ""):
+    if not _takes_gzip(Headers(scope=scope).get("accept-encoding", "")):
         return
     body = message["body"]
     if len(body) < _ASIDE_FROM:
@@ -58,3 +61,12 @@ async def _compress(scope: Scope, start: Message, message: Message) -> None:
         message["body"] = await asyncio.to_thread(gzip.compress, body, _LEVEL)
     headers["Content-Encoding"] = "gzip"
     headers["Content-Length"] = str(len(message["body"]))
+
+
+def _takes_gzip(accepted: str) -> bool:
+    """Whether a client with this `Accept-Encoding` takes gzip."""
+    for offer in accepted.lower().split(","):
+        coding, _, weight = offer.partition(";")
+        if coding.strip() in ("gzip", "x-gzip"):
+            return not _REFUSED.fullmatch(weight.strip())
+    return False

@@ -42,11 +42,18 @@ def test_a_small_one_is_not(client: TestClient) -> None:
     assert not {"content-encoding", "vary"} & set(reply.headers)
 
 
-def test_it_is_not_for_clients_that_do_not_ask_for_it(client: TestClient) -> None:
-    reply = client.get("/text?size=5000", headers={"Accept-Encoding": "identity"})
+@pytest.mark.parametrize("accepted", ["identity", "gzip;q=0", "br, GZIP ; q=0.000", "gzipped"])
+def test_it_is_not_for_clients_that_do_not_ask_for_it(client: TestClient, accepted: str) -> None:
+    reply = client.get("/text?size=5000", headers={"Accept-Encoding": accepted})
     assert reply.text == "a" * 5_000
     assert "content-encoding" not in reply.headers
     assert reply.headers["vary"] == "Accept-Encoding"  # a cache must not keep it for all
+
+
+@pytest.mark.parametrize("accepted", ["br;q=1.0, gzip;q=0.5", "deflate,x-gzip", "GZip"])
+def test_it_is_for_clients_that_name_it_among_others(client: TestClient, accepted: str) -> None:
+    reply = client.get("/text?size=5000", headers={"Accept-Encoding": accepted})
+    assert reply.headers["content-encoding"] == "gzip"
 
 
 def test_the_pieces_of_a_stream_stay_as_they_are(client: TestClient) -> None:

@@ -11,7 +11,8 @@ import pytest
 from raytes.attempt import Update
 from raytes.errors import ContainerRefused
 from raytes.models import TesState
-from raytes.runner.podman import Engine
+from raytes.runner.control import Control
+from raytes.runner.podman import Engine, has_ended
 from raytes.runner.service import runtime_directory
 from tests.podman import podman
 from tests.runner.conftest import Attempt, Bench
@@ -103,3 +104,36 @@ def test_a_task_whose_conmon_died_before_its_container_began_is_tried_again(
     attempt = bench.sh("true")
     assert attempt.failure_reason == "container_lost"
     assert attempt.last.retry
+
+
+@pytest.mark.parametrize("step", ["attach", "attach_stdin", "start"])
+@pytest.mark.parametrize("canceled", [False, True])
+def test_a_container_that_is_killed_before_its_program_begins_holds_up_nobody(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, step: str, canceled: bool
+) -> None:
+    original, control = getattr(Engine, step), Control()
+
+    def kill_first(engine: Engine, container: str, *watched: Any) -> Any:
+        state = engine.inspect(container)
+        conmon = os.pidfd_open(state.conmon_pid)
+        if canceled:
+            control.cancel()
+        else:
+            os.kill(state.pid, signal.SIGKILL)
+        assert has_ended(conmon, within=10)
+        os.close(conmon)
+        return original(engine, container, *watched)
+
+    monkeypatch.setattr(Engine, step, kill_first)
+    attempt = bench.run(
+        {
+            "executors": [bench.executor("cat", stdin="/in")],
+            "inputs": [{"path": "/in", "content": "x"}],
+        },
+        control=control,
+    )
+    if canceled:
+        assert attempt.state is TesState.CANCELED
+    else:
+        assert attempt.failure_reason == "container_lost"
+        assert attempt.last.retry
