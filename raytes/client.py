@@ -42,6 +42,9 @@ ENDED = FINAL | {TesState.PREEMPTED}
 _PATIENCE = 60.0
 _PASSING = frozenset({429, 502, 503, 504})
 
+# By no proxy that the environment names: none has a way to this machine's own addresses.
+_WITHOUT_PROXY = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
+
 # What must be equal for two tails to be laid over each other at all, in characters. Longer
 # is quicker on text that repeats itself.
 _PROBE = 64
@@ -130,6 +133,7 @@ class Client:
                 headers={"Authorization": f"Bearer {token}"} if token else {},
                 timeout=timeout,
                 verify=_trust(self.server),
+                mounts=_WITHOUT_PROXY,
             )
         except httpx.InvalidURL as error:
             raise ServerUnreachable(f"{self.server} is no address of a server: {error}") from error

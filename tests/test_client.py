@@ -454,6 +454,20 @@ def test_a_server_that_is_not_there_is_named() -> None:
         client.service_info()
 
 
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+def test_no_proxy_is_asked_for_a_server_on_this_machine(
+    script: Script, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:1")
+    script.on("GET", "/tasks/t1", {"id": "t1", "state": "QUEUED"})
+
+    with Client(script.url.replace("127.0.0.1", name)) as client:
+        assert client.state("t1") is TesState.QUEUED
+    with Client("http://tes.example") as client, pytest.raises(ServerUnreachable, match="refused"):
+        client.state("t1")
+
+
 def test_an_address_that_can_not_be_one_is_named() -> None:
     url = "http://[::1"
 
