@@ -49,11 +49,15 @@ class Nodes:
         self._instance = instance
         self._serving_node = serving_node
         self._changed = changed
+        # Made once, as the dispatcher's runner is.
+        self._examining: Any = ray.remote(examine)
+        self._sweeping: Any = ray.remote(sweep)
+        self._fencing: Any = ray.remote(fence_off_all)
         self._found: dict[str, Node] = {}
         self._conditions = Conditions(self._examine)
         self._trusted: set[str] = set()
         self._sweeps = 0  # of all nodes, begun so far
-        self._sweeping = asyncio.Lock()
+        self._one_sweep = asyncio.Lock()
         self.closures = Closures(time.monotonic)
         """Which of them are closed."""
 
@@ -134,7 +138,7 @@ class Nodes:
 
     async def sweep(self, node: str) -> bool:
         """Remove what dead runners left on a node; whether that could be done."""
-        clean = ray.remote(sweep).options(num_cpus=0, **_on(node))
+        clean = self._sweeping.options(num_cpus=0, **_on(node))
         try:
             removed: list[str] = await asyncio.wait_for(
                 answer(clean.remote(self._settings, self._instance)), _SWEEP_TIMEOUT_S
@@ -153,7 +157,7 @@ class Nodes:
         younger than that which is under way.
         """
         before = self._sweeps
-        async with self._sweeping:
+        async with self._one_sweep:
             if self._sweeps == before:
                 self._sweeps += 1
                 able = [node.id for node in self._found.values() if node.cpus]
@@ -164,7 +168,7 @@ class Nodes:
         done. `given_up` names the attempt that the task doesn't get any more.
         """
         # This node has all local roots.
-        remove = ray.remote(fence_off_all).options(num_cpus=0, **_on(self._serving_node))
+        remove = self._fencing.options(num_cpus=0, **_on(self._serving_node))
         try:
             await asyncio.wait_for(
                 answer(remove.remote(given_up, self._settings)), _SWEEP_TIMEOUT_S
@@ -185,7 +189,7 @@ class Nodes:
         return condition
 
     async def _look(self, node: str) -> Condition:
-        look = ray.remote(examine).options(num_cpus=0, max_retries=0, **_on(node))
+        look = self._examining.options(num_cpus=0, max_retries=0, **_on(node))
         try:
             found: Condition = await asyncio.wait_for(
                 answer(look.remote(self._settings, self._instance, __version__)),

@@ -1,9 +1,11 @@
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
 from ray.exceptions import RayError
+from ray.remote_function import RemoteFunction
 
 from raytes.config import Settings
 from raytes.dispatch.nodes import Nodes
@@ -71,3 +73,26 @@ def test_a_node_that_cannot_be_looked_at_is_at_fault_whatever_ray_says_of_it(
         return condition.fault
 
     assert fault in asyncio.run(go())
+
+
+def test_what_is_done_on_nodes_is_one_function_of_ray_however_often_it_is_called(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    called: list[tuple[str, RemoteFunction]] = []
+
+    def call(self: RemoteFunction, *_: Any, **options: Any) -> "asyncio.Future[list[str]]":
+        called.append((options["scheduling_strategy"].node_id, self))
+        done: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+        done.set_result([])
+        return done
+
+    async def go() -> None:
+        nodes = Nodes(Settings(), "instance", "head", lambda: None)
+        assert await nodes.sweep(first)
+        assert await nodes.sweep(second)
+
+    first, second = "a" * 56, "b" * 56  # as Ray's ids are
+    monkeypatch.setattr(RemoteFunction, "_remote", call)
+    asyncio.run(go())
+    assert [node for node, _ in called] == [first, second]
+    assert called[0][1] is called[1][1]
