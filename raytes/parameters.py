@@ -15,6 +15,8 @@ from raytes.models import TesResources
 
 _MAX_RETRIES: Final = 100
 _MAX_GPUS: Final = 1024
+# Bytes. With less a container may be killed while the runtime still prepares it.
+_LEAST_MEMORY: Final = 12 * 2**20
 LABEL: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 """What Ray takes for the value of a label: a zone, a type of accelerator."""
 
@@ -46,8 +48,8 @@ def choices_of(resources: TesResources | None, settings: Settings) -> Choices:
     bounds = [settings.max_runtime or math.inf, float(asked.get("max_runtime", math.inf))]
     return Choices(
         cpus=resources.cpu_cores or settings.default_cpu_cores,
-        memory=_bytes(resources.ram_gb or settings.default_ram_gb),
-        disk=_bytes(resources.disk_gb or settings.default_disk_gb),
+        memory=_bytes(resources.ram_gb or settings.default_ram_gb, at_least=_LEAST_MEMORY),
+        disk=_bytes(resources.disk_gb or settings.default_disk_gb, at_least=1),
         entrypoint="image" if asked.get("entrypoint", settings.entrypoint) == "image" else "none",
         max_runtime=None if min(bounds) == math.inf else min(bounds),
         network="none" if "network" in asked else settings.network,
@@ -60,9 +62,9 @@ def choices_of(resources: TesResources | None, settings: Settings) -> Choices:
     )
 
 
-def _bytes(gigabytes: float) -> int:
-    """At least one where anything is asked for: to Podman and to Ray 0 is no limit at all."""
-    return max(1, round(gigabytes * GB)) if gigabytes else 0
+def _bytes(gigabytes: float, at_least: int) -> int:
+    """0 only where nothing is asked for: to Podman and to Ray it is no limit at all."""
+    return max(at_least, round(gigabytes * GB)) if gigabytes else 0
 
 
 def _one_of(*values: str) -> Callable[[str], str | None]:

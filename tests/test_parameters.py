@@ -29,7 +29,7 @@ def test_a_task_that_asks_for_nothing_gets_what_is_set() -> None:
 def test_an_amount_too_small_to_be_counted_is_not_taken_for_no_limit() -> None:
     asked = TesResources(ram_gb=1e-10, disk_gb=5e-324)
     chosen = choices_of(asked, Settings())
-    assert (chosen.memory, chosen.disk) == (1, 1)
+    assert (chosen.memory, chosen.disk) == (12 * 2**20, 1)
     assert choices().disk == 0  # as much as there is
 
 

@@ -66,6 +66,10 @@ def test_the_setting_bounds_the_time_of_all_executors_together(bench: Bench) -> 
     assert attempt.failure_reason == "timeout"
 
 
+def test_a_task_that_asks_for_next_to_no_memory_has_what_a_container_needs(bench: Bench) -> None:
+    assert bench.sh("true", resources={"ram_gb": 0.003}).state is TesState.COMPLETE
+
+
 def test_a_task_within_its_time_is_complete(bench: Bench) -> None:
     assert bench.sh("true", resources=asking(max_runtime="60")).state is TesState.COMPLETE
 
