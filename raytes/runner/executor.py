@@ -135,9 +135,7 @@ class Execution:
                 return self._never_began(refusal)
             initialized = self._engine.inspect(self.container)
             if not initialized.pid:
-                raise ContainerLost(
-                    f"the container {self.container[:12]} ended before it began, and not by raytes"
-                )
+                raise self._ended_early()
             check_mounts(self._exposed, initialized.pid)
             self.layer = initialized.layer
             self.is_cleaned_up = not is_lean(initialized.conmon_pid)
@@ -145,12 +143,12 @@ class Execution:
                 self._report.line(f"a cloud's metadata service can't be kept away: {wrong}")
             cgroup = Cgroup(self.container, initialized.pid)
             with (
-                self._attached() as attachment,
-                self._fed() as feed,
                 _watched(initialized.conmon_pid) as conmon,
+                self._attached(conmon) as attachment,
+                self._fed(conmon) as feed,
             ):
                 self._await_turn()
-                self._engine.start(self.container)
+                self._start(conmon)
                 feed()
                 index, began = self._began(), time.monotonic()
                 if self._control.stop.is_set():  # its kill may have come too early
@@ -171,23 +169,37 @@ class Execution:
         finally:
             self._over.set()
 
+    def _start(self, conmon: "_Conmon") -> None:
+        try:
+            self._engine.start(self.container)
+        except ContainerRefused as refusal:
+            if not conmon.ends_within(0):
+                raise
+            raise self._ended_early() from refusal
+
+    def _ended_early(self) -> ContainerLost:
+        return ContainerLost(
+            f"the container {self.container[:12]} ended before it began, and not by raytes"
+        )
+
     def _began(self) -> int:
         index = self._report.executor_started(self._stdout.tail, self._stderr.tail)
         self._report.metadata(**{f"executor_{index}_container": self.container})
         return index
 
     @contextlib.contextmanager
-    def _attached(self) -> Iterator[Attachment]:
-        with contextlib.closing(self._engine.attach(self.container)) as attachment:
+    def _attached(self, conmon: "_Conmon") -> Iterator[Attachment]:
+        attached = self._engine.attach(self.container, conmon.process)
+        with contextlib.closing(attached) as attachment:
             yield attachment
 
     @contextlib.contextmanager
-    def _fed(self) -> Iterator[Callable[[], None]]:
+    def _fed(self, conmon: "_Conmon") -> Iterator[Callable[[], None]]:
         """Gives what starts to feed the program its stdin."""
         if self._streams.stdin is None:
             yield lambda: None
             return
-        attachment = self._engine.attach_stdin(self.container)
+        attachment = self._engine.attach_stdin(self.container, conmon.process)
         pump = StdinPump(attachment, self._streams.stdin, lambda: self._signal("KILL"))
         try:
             yield pump.start
@@ -279,14 +291,15 @@ class _Conmon:
     """The process that watches over a container, as far as it can be seen from here."""
 
     def __init__(self, process: int | None) -> None:
-        self._process = process  # a pidfd; None: it can't be seen
+        self.process = process
+        """A pidfd; None: it can't be seen."""
 
     def ends_within(self, seconds: float) -> bool:
         """Wait for its end; whether it has ended. What can't be seen never has."""
-        if self._process is None:
+        if self.process is None:
             time.sleep(seconds)
             return False
-        return has_ended(self._process, seconds)
+        return has_ended(self.process, seconds)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any, Final, cast
 from urllib.parse import quote, urlencode
 
-from raytes.errors import ContainerRefused, PodmanUnavailable, SystemFault
+from raytes.errors import ContainerLost, ContainerRefused, PodmanUnavailable, SystemFault
 from raytes.runner.mounts import normal
 
 _API: Final = "/v4.0.0/libpod"
@@ -152,19 +152,29 @@ class Engine:
         # Attaching or starting would do this too, but attaching hangs where this is refused.
         self._call("POST", f"/containers/{container}/init")
 
-    def attach(self, container: str) -> "Attachment":
-        """Attach to what an initialized container will write."""
-        return self._attach(container, {"stdout": "true", "stderr": "true"})
+    def attach(self, container: str, conmon: int | None = None) -> "Attachment":
+        """Attach to what an initialized container will write.
 
-    def attach_stdin(self, container: str) -> "Attachment":
-        """Attach to the stdin of an initialized container.
+        Parameters:
+            conmon: a pidfd of the process that watches over it, if that can be seen.
+
+        Raises:
+            ContainerLost: it ended before it began.
+        """
+        return self._attach(container, {"stdout": "true", "stderr": "true"}, conmon)
+
+    def attach_stdin(self, container: str, conmon: int | None = None) -> "Attachment":
+        """Attach to the stdin of an initialized container, as `attach` does.
 
         A connection of its own, because Podman reports a program that doesn't read its stdin
         to the end as a line of stderr.
         """
-        return self._attach(container, {"stdin": "true", "stdout": "false", "stderr": "false"})
+        streams = {"stdin": "true", "stdout": "false", "stderr": "false"}
+        return self._attach(container, streams, conmon)
 
-    def _attach(self, container: str, streams: Mapping[str, str]) -> "Attachment":
+    def _attach(
+        self, container: str, streams: Mapping[str, str], conmon: int | None
+    ) -> "Attachment":
         # Without the empty detachKeys, ctrl-p ctrl-q in binary data would end the stream.
         query = urlencode({"stream": "true", "detachKeys": "", **streams})
         connection = _Connection(self.address, _TIMEOUT)
@@ -174,7 +184,14 @@ class Engine:
                 f"{_API}/containers/{container}/attach?{query}",
                 headers={"Connection": "Upgrade", "Upgrade": "tcp"},
             )
-            return Attachment(cast(socket.socket, connection.sock))
+            connected = cast(socket.socket, connection.sock)
+            # Podman says nothing at all where the container has ended.
+            if conmon is not None and _ends_first(conmon, connected):
+                connection.close()
+                raise ContainerLost(
+                    f"the container {container[:12]} ended before it began, and not by raytes"
+                )
+            return Attachment(connected)
         except OSError as error:
             connection.close()
             raise PodmanUnavailable(
@@ -317,10 +334,13 @@ class Attachment:
         if not answer.endswith(b"\n"):  # it isn't a refusal: nobody has said anything
             raise ConnectionResetError("it hung up without an answer")
         status = int(answer.partition(b" ")[2][:3])
-        while self._reader.readline().strip():
-            pass
+        length = -1  # to the end of the connection
+        while line := self._reader.readline().strip():
+            name, _, value = line.partition(b":")
+            if name.lower() == b"content-length":
+                length = int(value)
         if status >= 400:
-            raise _refusal(status, self._reader.read())
+            raise _refusal(status, self._reader.read(length))
         self._socket.settimeout(None)
 
     def frames(self) -> Iterator[tuple[int, bytes]]:
@@ -375,6 +395,14 @@ def has_ended(process: int, within: float) -> bool:
     poll = select.poll()  # `select` knows no descriptor above 1023
     poll.register(process, select.POLLIN)
     return bool(poll.poll(within * 1000))
+
+
+def _ends_first(process: int, connection: socket.socket) -> bool:
+    """Whether the process behind a pidfd ends before anything comes over the connection."""
+    poll = select.poll()
+    poll.register(process, select.POLLIN)
+    poll.register(connection, select.POLLIN)
+    return [ready for ready, _ in poll.poll(_TIMEOUT * 1000)] == [process]
 
 
 def _peer(connection: socket.socket) -> int | None:
