@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -31,6 +32,7 @@ from botocore.exceptions import (
 from botocore.session import Session
 from s3fs import S3FileSystem
 
+from raytes import __version__
 from raytes.storage import checksums, conditional, faults, ranges
 from raytes.storage.below import opened
 from raytes.storage.conditional import write_over_seen
@@ -80,10 +82,13 @@ class S3Store:
             "read_timeout": _READ_TIMEOUT,
             # Retries are made in one place, `retrying`.
             "retries": {"total_max_attempts": 1},
+            # botocore's own is put together anew, twice for each request.
+            "user_agent": f"raytes/{__version__}",
         } | options.get("config_kwargs", {})
         # s3fs gives it only with its own transfers, before 2026.9.
         payer = {"RequestPayer": "requester"} if options.get("requester_pays") else {}
         ours = {
+            "session": _session(options.get("profile")),
             "config_kwargs": config,
             "s3_additional_kwargs": payer | options.get("s3_additional_kwargs", {}),
         }
@@ -308,6 +313,14 @@ class _Upload:
 
     async def discard(self) -> None:
         await self.store.abort(self.name)
+
+
+def _session(profile: str | None) -> AioSession:
+    """A session that leaves the times in answers as they are: nothing here looks at them."""
+    session = AioSession(profile=profile)
+    factory = session.get_component("response_parser_factory")
+    factory.set_parser_defaults(timestamp_parser=str)
+    return session
 
 
 def _split(path: str) -> tuple[str, str]:

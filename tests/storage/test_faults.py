@@ -18,6 +18,7 @@ from azure.storage.blob.aio import BlobClient
 from gcsfs.retry import HttpError
 from google.auth.exceptions import DefaultCredentialsError, RefreshError, TransportError
 
+from raytes import __version__
 from raytes.errors import Canceled, InputFailed, OutputFailed
 from raytes.models import TesFileType
 from raytes.storage import Entry, Storage, azure, faults, ftp, gcs, retry, sftp, web
@@ -534,6 +535,25 @@ def test_the_options_of_s3_reach_the_server_beside_what_raytes_sets(
         with pytest.raises(InputFailed, match="503"):
             storage.fetch(url, FILE, tmp_path / "in", never)
         assert len(proxy.requests) == retry.ATTEMPTS
+
+
+@pytest.mark.parametrize(
+    ("config", "told"), [({}, f"raytes/{__version__}"), ({"user_agent": "the lab"}, "the lab")]
+)
+def test_a_server_of_s3_is_told_who_asks(
+    make_storage: Callable[..., Storage],
+    s3: S3Bucket,
+    proxy: FaultyProxy,
+    tmp_path: Path,
+    never: threading.Event,
+    config: dict[str, str],
+    told: str,
+) -> None:
+    s3.put("in", b"data")
+    options = s3.options | {"endpoint_url": proxy.url, "config_kwargs": config}
+    storage = make_storage(storage={"s3://": options})
+    storage.fetch(f"{s3.url}/in", FILE, tmp_path / "in", never)
+    assert all(headers["User-Agent"].startswith(told) for headers in proxy.headers)
 
 
 def test_who_pays_for_what_is_requested_of_s3_says_so_with_each_request(
