@@ -235,9 +235,10 @@ class Settings(BaseSettings):
         default=10.0, description="Seconds that an idle runner keeps its resources leased."
     )
     lane_slice: Duration = Field(
-        default=2.0,
+        default=4.0,
         description="Seconds that runners of one resource shape go on while an older task of "
-        "another shape waits for their resources.",
+        "another shape waits for their resources. Each change of shape costs the start of a "
+        "runner, about a second.",
     )
     max_pending_runners: int = Field(
         default=8, ge=1, description="Runners asked of Ray at once that it can't place yet."
