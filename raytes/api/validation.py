@@ -18,6 +18,8 @@ __all__ = ["FieldError", "InvalidDocument", "Submission", "parse_task"]
 # The server's own fields: whatever a client sends in them is ignored.
 _READ_ONLY = ("id", "state", "logs", "creation_time")
 
+_GZIP = b"\x1f\x8b"  # that it begins with, and no JSON does
+
 # Each JSON value can be a mistake, and a mistake costs about half a kilobyte of memory until
 # the reply is sent: beyond these numbers a document isn't looked at, or not in detail.
 _MAX_VALUES = 500_000
@@ -86,6 +88,8 @@ def _wrong_with_body(body: bytes, content_type: str | None, max_bytes: int) -> s
         return f"the document is too large: this server takes at most {max_bytes} bytes"
     if not body or body.isspace():
         return "the body is empty: it must be a task in JSON"
+    if body.startswith(_GZIP):
+        return "the body is compressed (gzip), which this server doesn't take: send it as it is"
     return None
 
 

@@ -1,3 +1,4 @@
+import gzip
 import json
 import tracemalloc
 from typing import Any
@@ -97,6 +98,13 @@ def test_a_body_that_is_no_json_object_is_refused_as_a_whole(body: bytes) -> Non
     with pytest.raises(InvalidDocument) as caught:
         parse(body)
     assert [mistake.field for mistake in caught.value.errors] == [""]
+
+
+def test_a_compressed_body_is_refused_in_its_own_words() -> None:
+    with pytest.raises(InvalidDocument) as refused:
+        parse(gzip.compress(orjson.dumps({"executors": [EXECUTOR]})))
+    assert [mistake.field for mistake in refused.value.errors] == [""]
+    assert "compressed (gzip)" in refused.value.errors[0].message
 
 
 BODY = orjson.dumps({"executors": [EXECUTOR]})
