@@ -42,7 +42,7 @@ ENDED = FINAL | {TesState.PREEMPTED}
 _PATIENCE = 60.0
 _PASSING = frozenset({429, 502, 503, 504})
 
-# By no proxy that the environment names: none has a way to this machine's own addresses.
+# By no proxy that the environment names: none has a way to this machine's loopback addresses.
 _WITHOUT_PROXY = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
 
 # What must be equal for two tails to be laid over each other at all, in characters. Longer

@@ -40,7 +40,7 @@ class ContainerRefused(SystemFault):
 
 
 class ContainerLost(SystemFault):
-    """Somebody else removed the container, or what watches over it, while it ran."""
+    """Somebody else removed or killed the container, or what watches over it."""
 
     failure_reason = "container_lost"
     of_node = True

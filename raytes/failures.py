@@ -104,7 +104,8 @@ FAILURES: Final[dict[FailureReason, Failure]] = {
         "The system log has its own words.",
     ),
     "container_lost": Failure(
-        "Somebody else removed a container, or killed what watches over it (conmon).",
+        "Somebody else removed a container, or killed it before its program began, or killed "
+        "what watches over it (conmon).",
         "yes",
         "Look for what cleans up on that node.",
     ),

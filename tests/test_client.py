@@ -458,6 +458,8 @@ def test_a_server_that_is_not_there_is_named() -> None:
 def test_no_proxy_is_asked_for_a_server_on_this_machine(
     script: Script, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
+    for variable in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(variable, raising=False)
     for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(variable, "http://127.0.0.1:1")
     script.on("GET", "/tasks/t1", {"id": "t1", "state": "QUEUED"})

@@ -20,6 +20,8 @@ def test_the_service_is_asked_whether_it_answers_and_no_proxy_in_between(
     with socket.socket() as nobody_listens, scripted_server() as service:
         nobody_listens.bind(("127.0.0.1", 0))
         proxy = f"http://127.0.0.1:{nobody_listens.getsockname()[1]}"
+        for variable in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(variable, raising=False)
         for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
             monkeypatch.setenv(variable, proxy)
         service.on("GET", "/service-info", Reply(status=503), {})

@@ -99,11 +99,15 @@ def test_ray_serve_takes_what_it_is_told_of_its_proxy(tmp_path: Path) -> None:
         "from ray.serve._private import constants\n"
         "print(constants.PROXY_HEALTH_CHECK_PERIOD_S, constants.PROXY_READY_CHECK_TIMEOUT_S)\n"
         "print(constants.RAY_SERVE_HAPROXY_METRICS_ENABLED)\n"
+        "print(constants.RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH)\n"
     )
     everywhere = surroundings.serve_variables(tmp_path)
     own = surroundings.own_ray_variables(tmp_path / "token", tmp_path)
-    # HAProxy counts requests where Serve of a cluster that is joined has it do so.
-    for variables, counted in ((everywhere, True), ({**everywhere, **own}, False)):
+    # On a cluster that is joined requests are counted, and go Serve's way, as it has it.
+    for variables, counted, way in (
+        (everywhere, True, None),
+        ({**everywhere, **own}, False, "raytes.api.direct:middlewares"),
+    ):
         told = subprocess.run(
             [sys.executable, "-c", script],
             env={**os.environ, **variables},
@@ -111,4 +115,4 @@ def test_ray_serve_takes_what_it_is_told_of_its_proxy(tmp_path: Path) -> None:
             text=True,
             check=True,
         )
-        assert told.stdout == f"1.0 60.0\n{counted}\n"
+        assert told.stdout == f"1.0 60.0\n{counted}\n{way}\n"

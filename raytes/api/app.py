@@ -41,9 +41,11 @@ def create_app(settings: Settings) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         routes.store = StoreClient(settings)
         answer_here(app)
-        yield
-        answer_here(None)
-        routes.store.close()
+        try:
+            yield
+        finally:
+            answer_here(None)
+            routes.store.close()
 
     app = Starlette(
         # Not as routers of their own, which would be gone through twice for each request.

@@ -1,9 +1,10 @@
 """The way of a request past what Ray Serve does with each, which takes longer than the answer.
 
-Serve numbers, counts and times a request, and watches whether its client is still there. Nothing
-here needs that: a replica takes whatever comes, and what was asked for is done whether or not
-somebody waits for it. Serve goes on to start replicas, to look after them, and to end them: that
-waits for the requests in hand, since their connections do.
+Serve numbers, counts and times a request, lets so many in at once, names it in the answer
+(X-Request-ID), and watches whether its client is still there. Nothing here needs that: a replica
+takes whatever comes, and what was asked for is done whether or not somebody waits for it. Serve
+goes on to start replicas, to look after them, and to end them: that waits for the requests in
+hand, since their connections do.
 """
 
 from starlette.middleware import Middleware

@@ -236,7 +236,7 @@ def cancel(ids: Ids, server: Server = _LOCAL) -> None:
         for id in ids:
             try:
                 tes.cancel(id)
-            except RequestRefused as error:  # which is no reason for the others to go on
+            except RequestRefused as error:  # the others are to be cancelled all the same
                 print(f"raytes: {id}: {error}", file=sys.stderr)
                 refused = True
     if refused:

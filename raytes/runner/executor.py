@@ -29,6 +29,7 @@ from raytes.runner.submounts import mount_points_below
 _CPU_PERIOD: Final = 100_000  # microseconds
 _FIRST_POLL: Final = 0.003  # seconds
 _LAST_POLL: Final = 0.25  # seconds
+_ENDED_WITHIN: Final = 1.0  # seconds; conmon ends a moment after its container
 _REMOVAL_ATTEMPTS: Final = 20
 _KILLS: Final = 8  # attempts, over some 25 seconds
 _FIRST_KILL: Final = 0.1  # seconds until the second one
@@ -136,31 +137,32 @@ class Execution:
             initialized = self._engine.inspect(self.container)
             if not initialized.pid:
                 raise self._ended_early()
-            check_mounts(self._exposed, initialized.pid)
-            self.layer = initialized.layer
-            self.is_cleaned_up = not is_lean(initialized.conmon_pid)
-            if wrong := keep_away(initialized.pid, initialized.network):
-                self._report.line(f"a cloud's metadata service can't be kept away: {wrong}")
-            cgroup = Cgroup(self.container, initialized.pid)
-            with (
-                _watched(initialized.conmon_pid) as conmon,
-                self._attached(conmon) as attachment,
-                self._fed(conmon) as feed,
-            ):
-                self._await_turn()
-                self._start(conmon)
-                feed()
-                index, began = self._began(), time.monotonic()
-                if self._control.stop.is_set():  # its kill may have come too early
-                    self._kill()
-                self._read(attachment, index)
-                state = self._await_end(attachment, conmon, cgroup)
-                usage = cgroup.usage()
+            with _watched(initialized.conmon_pid) as conmon:
+                self._look_at(initialized)
+                cgroup = Cgroup(self.container, initialized.pid)
+                with self._attached(conmon) as attachment, self._fed(conmon) as feed:
+                    self._await_turn()
+                    self._start(conmon)
+                    feed()
+                    index, began = self._began(), time.monotonic()
+                    if self._control.stop.is_set():  # its kill may have come too early
+                        self._kill()
+                    self._read(attachment, index)
+                    state = self._await_end(attachment, conmon, cgroup)
+                    usage = cgroup.usage()
         self._report.executor_ended(index, state.exit_code)
         self._report.metadata(**_metadata(index, usage))
         self._control.check()
         memory_kill = bool(usage.memory_kills) or state.oom_killed
         return Result(state.exit_code, memory_kill, time.monotonic() - began)
+
+    def _look_at(self, initialized: ContainerState) -> None:
+        """See to what has to be right of a container before its program begins."""
+        check_mounts(self._exposed, initialized.pid)
+        self.layer = initialized.layer
+        self.is_cleaned_up = not is_lean(initialized.conmon_pid)
+        if wrong := keep_away(initialized.pid, initialized.network):
+            self._report.line(f"a cloud's metadata service can't be kept away: {wrong}")
 
     @contextlib.contextmanager
     def _until_over(self) -> Iterator[None]:
@@ -173,13 +175,13 @@ class Execution:
         try:
             self._engine.start(self.container)
         except ContainerRefused as refusal:
-            if not conmon.ends_within(0):
+            if not conmon.ends_within(_ENDED_WITHIN):
                 raise
             raise self._ended_early() from refusal
 
     def _ended_early(self) -> ContainerLost:
         return ContainerLost(
-            f"the container {self.container[:12]} ended before it began, and not by raytes"
+            f"the container {self.container[:12]} ended before its program began, and not by raytes"
         )
 
     def _began(self) -> int:

@@ -159,7 +159,7 @@ class Engine:
             conmon: a pidfd of the process that watches over it, if that can be seen.
 
         Raises:
-            ContainerLost: it ended before it began.
+            ContainerLost: it ended before its program began.
         """
         return self._attach(container, {"stdout": "true", "stderr": "true"}, conmon)
 
@@ -189,7 +189,8 @@ class Engine:
             if conmon is not None and _ends_first(conmon, connected):
                 connection.close()
                 raise ContainerLost(
-                    f"the container {container[:12]} ended before it began, and not by raytes"
+                    f"the container {container[:12]} ended before its program began, and not by "
+                    "raytes"
                 )
             return Attachment(connected)
         except OSError as error:

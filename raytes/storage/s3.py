@@ -61,7 +61,7 @@ _READ_TIMEOUT = 60
 
 
 def known_options() -> Mapping[str, Kind]:
-    """s3fs' own, `profile`, which it gives to its session, and in tables those of botocore's
+    """s3fs' own, `profile`, which is the session's, and in tables those of botocore's
     configuration and of its client, and aiobotocore's own."""
     of_client = keywords(Session.create_client)
     for given_by_s3fs in ("service_name", "config"):
@@ -316,7 +316,11 @@ class _Upload:
 
 
 def _session(profile: str | None) -> AioSession:
-    """A session that leaves the times in answers as they are: nothing here looks at them."""
+    """A session that leaves the times in answers as they are.
+
+    Nothing here looks at them, and botocore itself, which wants to know when credentials that it
+    has asked for expire, takes them as text too.
+    """
     session = AioSession(profile=profile)
     factory = session.get_component("response_parser_factory")
     factory.set_parser_defaults(timestamp_parser=str)

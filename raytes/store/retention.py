@@ -40,7 +40,7 @@ class Retention:
         return self.age is not None or self.count is not None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Last:
     """The last task that is to be forgotten: all that ended before it are too."""
 
@@ -67,7 +67,7 @@ async def prune(submit: Submit, kept: Retention) -> int:
     Raises:
         DatabaseUnavailable: the database can't be written now.
     """
-    # Found once, as it takes a count, and named, as somebody else may be at it too: who forgot so
+    # Found once, as it takes a while, and named, as somebody else may be at it too: who forgot so
     # many, whichever, would forget what is to be kept.
     last: Last | None = await submit(partial(last_outlived, kept=kept))
     removed = 0
@@ -81,19 +81,29 @@ def outlived(connection: Connection, kept: Retention) -> int:
     """How many ended tasks are not to be kept. It is always those that ended first."""
     beyond = []
     if kept.age is not None:
-        ended_before = as_text(datetime.now(UTC) - timedelta(seconds=kept.age))
-        beyond.append(connection.execute(_ENDED.where(tasks.c.ended < ended_before)).scalar_one())
+        old = _ENDED.where(tasks.c.ended < _ended_before(kept.age))
+        beyond.append(connection.execute(old).scalar_one())
     if kept.count is not None:
         beyond.append(connection.execute(_ENDED).scalar_one() - kept.count)
     return max(0, *beyond) if beyond else 0
 
 
 def last_outlived(connection: Connection, kept: Retention) -> Last | None:
-    """The last of those; None: all are to be kept."""
-    if not (number := outlived(connection, kept)):
-        return None
-    row = connection.execute(_NTH, {"before": number - 1}).one()
-    return Last(row.ended, row.id)
+    """The last of those; None: all are to be kept.
+
+    Each limit is looked for in one statement and from the end that is kept: whoever forgets
+    meanwhile changes nothing about it.
+    """
+    found: list[Any] = []
+    if kept.age is not None:
+        found += connection.execute(_LAST_BEFORE, {"before": _ended_before(kept.age)}).all()
+    if kept.count is not None:
+        found += connection.execute(_FIRST_BEYOND, {"count": kept.count}).all()
+    return max((Last(row.ended, row.id) for row in found), default=None)
+
+
+def _ended_before(age: float) -> str:
+    return as_text(datetime.now(UTC) - timedelta(seconds=age))
 
 
 def forget(connection: Connection, last: Last) -> int:
@@ -125,11 +135,17 @@ _ORDER = tasks.c.ended, tasks.c.id
 
 _LAST = tuple_(bindparam("ended", type_=Text), bindparam("id", type_=Text))
 
-_NTH = (
+_BACKWARDS = tasks.c.ended.desc(), tasks.c.id.desc()
+
+_LAST_BEFORE = (
+    select(*_ORDER).where(tasks.c.ended < bindparam("before")).order_by(*_BACKWARDS).limit(1)
+)
+
+_FIRST_BEYOND = (
     select(*_ORDER)
     .where(tasks.c.ended.is_not(None))
-    .order_by(*_ORDER)
-    .offset(bindparam("before"))
+    .order_by(*_BACKWARDS)
+    .offset(bindparam("count"))
     .limit(1)
 )
 

@@ -553,6 +553,7 @@ def test_a_server_of_s3_is_told_who_asks(
     options = s3.options | {"endpoint_url": proxy.url, "config_kwargs": config}
     storage = make_storage(storage={"s3://": options})
     storage.fetch(f"{s3.url}/in", FILE, tmp_path / "in", never)
+    assert proxy.headers
     assert all(headers["User-Agent"].startswith(told) for headers in proxy.headers)
 
 
