@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from ray.exceptions import RayTaskError
 from starlette.exceptions import HTTPException
 
+from raytes.api.route import Route
 from raytes.dispatch.shape import Node
 from raytes.errors import UnknownNode
 from raytes.store.client import StoreClient
@@ -18,7 +19,7 @@ PATH = "/nodes/{node}/drain"
 
 def node_routes(store: Callable[[], StoreClient]) -> APIRouter:
     """The routes. `store` is asked at each request: there is none before the start."""
-    router = APIRouter(include_in_schema=False)
+    router = APIRouter(route_class=Route, include_in_schema=False)
 
     @router.put(PATH)
     async def drain(node: str, request: Request) -> Response:

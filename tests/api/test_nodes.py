@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from fastapi import FastAPI
 from ray.exceptions import RayTaskError
+from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from raytes.api import nodes, problems
@@ -38,8 +38,8 @@ def store() -> Store:
 
 @pytest.fixture
 def client(store: Store) -> TestClient:
-    app = FastAPI()
-    app.include_router(nodes.node_routes(lambda: store))  # type: ignore[arg-type, return-value]
+    router = nodes.node_routes(lambda: store)  # type: ignore[arg-type, return-value]
+    app = Starlette(routes=router.routes)
     problems.install(app)
     return TestClient(app)
 
