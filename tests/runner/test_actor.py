@@ -187,8 +187,10 @@ def test_a_runner_answers_however_often_it_was_asked_for_the_same_attempt(
 def test_the_end_of_an_attempt_does_not_hide_the_one_that_was_asked_for_meanwhile(
     runner: Any, store: Any, podman_images: Images
 ) -> None:
-    first, second = (assignment(podman_images, "sleep", time) for time in ("0", "600"))
-    ends = [runner.run.remote(one) for one in (first, second)]
+    first, second = (assignment(podman_images, "sleep", time) for time in ("2", "600"))
+    ends = [runner.run.remote(first)]
+    until_running(store, first)  # else Ray may deliver the second call before it
+    ends.append(runner.run.remote(second))
     assert ray.get(ends[0], timeout=60).state is TesState.COMPLETE
     assert ray.get(runner.describe.remote()).current == (second.task_id, 1)
     ray.get(runner.cancel.remote(second.task_id, 1))
