@@ -20,7 +20,7 @@ from raytes.runner.lean_conmon import is_lean
 from raytes.runner.metadata_service import keep_away
 from raytes.runner.mounted import check_mounts, check_sources
 from raytes.runner.mounts import Bind, is_below
-from raytes.runner.podman import Attachment, ContainerState, Engine, has_ended
+from raytes.runner.podman import Attachment, ContainerState, Engine, ended_early, has_ended
 from raytes.runner.report import Report
 from raytes.runner.stdio import Streams, unreadable, unwritable
 from raytes.runner.streams import Output, StdinPump, Tail, read_outputs
@@ -136,7 +136,7 @@ class Execution:
                 return self._never_began(refusal)
             initialized = self._engine.inspect(self.container)
             if not initialized.pid:
-                raise self._ended_early()
+                raise ended_early(self.container)
             with _watched(initialized.conmon_pid) as conmon:
                 self._look_at(initialized)
                 cgroup = Cgroup(self.container, initialized.pid)
@@ -177,12 +177,7 @@ class Execution:
         except ContainerRefused as refusal:
             if not conmon.ends_within(_ENDED_WITHIN):
                 raise
-            raise self._ended_early() from refusal
-
-    def _ended_early(self) -> ContainerLost:
-        return ContainerLost(
-            f"the container {self.container[:12]} ended before its program began, and not by raytes"
-        )
+            raise ended_early(self.container) from refusal
 
     def _began(self) -> int:
         index = self._report.executor_started(self._stdout.tail, self._stderr.tail)

@@ -188,10 +188,7 @@ class Engine:
             # Podman says nothing at all where the container has ended.
             if conmon is not None and _ends_first(conmon, connected):
                 connection.close()
-                raise ContainerLost(
-                    f"the container {container[:12]} ended before its program began, and not by "
-                    "raytes"
-                )
+                raise ended_early(container)
             return Attachment(connected)
         except OSError as error:
             connection.close()
@@ -389,6 +386,13 @@ class _Connection(http.client.HTTPConnection):
         connected.settimeout(self.timeout)
         connected.connect(str(self._address))
         self.sock = connected
+
+
+def ended_early(container: str) -> ContainerLost:
+    """What is wrong with a container that somebody else has ended before its program began."""
+    return ContainerLost(
+        f"the container {container[:12]} ended before its program began, and not by raytes"
+    )
 
 
 def has_ended(process: int, within: float) -> bool:

@@ -6,13 +6,23 @@ No state of a task is changed here: what has ended is there, and then it isn't.
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 import orjson
-from sqlalchemy import BindParameter, Connection, Text, bindparam, delete, func, select, tuple_
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    Text,
+    and_,
+    bindparam,
+    delete,
+    func,
+    select,
+    tuple_,
+)
 
 from raytes.moment import as_text
 from raytes.store.database import DatabaseUnavailable
@@ -79,13 +89,9 @@ async def prune(submit: Submit, kept: Retention) -> int:
 
 def outlived(connection: Connection, kept: Retention) -> int:
     """How many ended tasks are not to be kept. It is always those that ended first."""
-    beyond = []
-    if kept.age is not None:
-        old = _ENDED.where(tasks.c.ended < _ended_before(kept.age))
-        beyond.append(connection.execute(old).scalar_one())
-    if kept.count is not None:
-        beyond.append(connection.execute(_ENDED).scalar_one() - kept.count)
-    return max(0, *beyond) if beyond else 0
+    if (last := last_outlived(connection, kept)) is None:
+        return 0
+    return connection.execute(_HOW_MANY, asdict(last)).scalar_one()
 
 
 def last_outlived(connection: Connection, kept: Retention) -> Last | None:
@@ -96,20 +102,17 @@ def last_outlived(connection: Connection, kept: Retention) -> Last | None:
     """
     found: list[Any] = []
     if kept.age is not None:
-        found += connection.execute(_LAST_BEFORE, {"before": _ended_before(kept.age)}).all()
+        before = as_text(datetime.now(UTC) - timedelta(seconds=kept.age))
+        found += connection.execute(_LAST_BEFORE, {"before": before}).all()
     if kept.count is not None:
         found += connection.execute(_FIRST_BEYOND, {"count": kept.count}).all()
     return max((Last(row.ended, row.id) for row in found), default=None)
 
 
-def _ended_before(age: float) -> str:
-    return as_text(datetime.now(UTC) - timedelta(seconds=age))
-
-
 def forget(connection: Connection, last: Last) -> int:
     """Remove some of the tasks up to `last`, those that ended first, with all that is known of
     them; how many there were."""
-    ids = connection.execute(_FIRST, {"ended": last.ended, "id": last.id}).scalars().all()
+    ids = connection.execute(_FIRST, asdict(last)).scalars().all()
     tagged, damaged = [], []
     for task_id in ids:  # one after the other: documents may be large
         document = connection.execute(_DOCUMENT, {"task": task_id}).scalar()
@@ -127,8 +130,6 @@ def forget(connection: Connection, last: Last) -> int:
         connection.execute(removal, {"ids": ids})
     return len(ids)
 
-
-_ENDED = select(func.count()).where(tasks.c.ended.is_not(None))
 
 # By the id where several ended in the same millisecond.
 _ORDER = tasks.c.ended, tasks.c.id
@@ -149,12 +150,11 @@ _FIRST_BEYOND = (
     .limit(1)
 )
 
-_FIRST = (
-    select(tasks.c.id)
-    .where(tasks.c.ended.is_not(None), tuple_(*_ORDER) <= _LAST)
-    .order_by(*_ORDER)
-    .limit(_PIECE)
-)
+_UP_TO_LAST = and_(tasks.c.ended.is_not(None), tuple_(*_ORDER) <= _LAST)
+
+_HOW_MANY = select(func.count()).where(_UP_TO_LAST)
+
+_FIRST = select(tasks.c.id).where(_UP_TO_LAST).order_by(*_ORDER).limit(_PIECE)
 
 _DOCUMENT = select(documents.c.document).where(documents.c.task_id == bindparam("task"))
 
